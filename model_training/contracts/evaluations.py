@@ -1,0 +1,139 @@
+"""Evaluations: items, how each is checked, and what came out."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Annotated, Any, Literal
+
+from pydantic import Field
+
+from model_training.contracts.base import Reply, Wire
+from model_training.contracts.indexes import Source
+from model_training.contracts.jobs import JobError, JobProgress, JobState
+
+
+class CallCheck(Wire):
+    """The answer is one Python expression; it passes if it calls the library and its value equals `expected`.
+
+    `expected` is a Python literal as text (`ast.literal_eval` reads it). It never enters the process that runs the answer.
+    """
+
+    type: Literal["call"] = "call"
+    package: str = Field(description="Import name of the library, for example `more_itertools`.")
+    imports: list[str] = Field(default=[], description="Import statements that are in force for the answer.")
+    setup: list[str] = Field(default=[], description="Statements run before the answer, for example `data = [1, 2]`.")
+    expected: str
+    must_call: str | None = Field(default=None, description="Any function of the package when absent.")
+
+
+class UnitTestCheck(Wire):
+    """The answer completes `prompt` to a function; trusted code calls it and asserts (HumanEval's form)."""
+
+    type: Literal["unit_tests"] = "unit_tests"
+    prompt: str
+    entry_point: str
+    test: str
+
+
+class TextCheck(Wire):
+    """The answer is text, compared with the reference. `exact` compares normalised text; `f1` scores shared tokens."""
+
+    type: Literal["text"] = "text"
+    metric: Literal["exact", "f1"] = "f1"
+    accept: list[str] = Field(default=[], description="Other answers that are as good as the reference.")
+
+
+Check = Annotated[CallCheck | UnitTestCheck | TextCheck, Field(discriminator="type")]
+
+
+class EvaluationItem(Wire):
+    """One question with its reference answer and how an answer is checked."""
+
+    id: str = Field(min_length=1, max_length=200)
+    suite: str = Field(examples=["code_generation", "qa_accuracy"])
+    form: str = Field(description="Kind of question: write_call, which_function, what_does, …")
+    question: str = Field(min_length=1, max_length=50_000)
+    answer: str = Field(description="A reference answer; for executable items one that passes.")
+    group: str = Field(description="Items of one group (a function) are not independent of each other.")
+    check: Check
+    source: Source = Source()
+
+
+class SuiteSpec(Wire):
+    """A suite by name (`humaneval`, or a name that the file's items carry) and, for your own items, their file."""
+
+    name: str = Field(examples=["code_generation"])
+    file: str | None = Field(default=None, examples=["file_01jabc"])
+    limit: int | None = Field(default=None, ge=1)
+
+
+class PromptSpec(Wire):
+    """How questions are put. `shots="auto"` shows examples to a model that was never instructed, and none to others."""
+
+    shots: Literal["auto"] | int = "auto"
+    examples_file: str | None = Field(default=None, description="Training file that examples are taken from.")
+    max_tokens: int = Field(default=64, ge=1, le=4096)
+
+
+class EvaluationCreate(Wire):
+    """Evaluate one model: a base, a tuned id, or `rag:<index>@<model>`."""
+
+    model: str = Field(examples=["gemma-3-270m", "rag:docs@gemma-3-270m"])
+    suites: list[SuiteSpec] = Field(min_length=1)
+    prompt: PromptSpec = PromptSpec()
+    seed: int = 0
+    metadata: dict[str, str] = {}
+
+
+class ItemResult(Reply):
+    """What became of one item. `status` tells wrong answers from answers that could not be graded."""
+
+    item_id: str
+    suite: str
+    form: str
+    group: str
+    question: str
+    prompt: str
+    output: str
+    extracted: str | None = None
+    reference: str
+    correct: bool
+    score: float
+    scores: dict[str, float] = {}
+    status: Literal["passed", "wrong", "no_answer", "error", "timeout", "out_of_memory", "forbidden", "not_called"]
+    reason: str
+    latency_s: float
+    prompt_tokens: int
+    completion_tokens: int
+    sources: list[dict[str, Any]] = []
+    source: Source = Source()
+
+
+class SuiteSummary(Reply):
+    """One suite's outcome; the interval is Wilson's at 95% for rates and a bootstrap for scores."""
+
+    suite: str
+    n: int
+    correct: int
+    pass_rate: float
+    ci_low: float
+    ci_high: float
+    scores: dict[str, float] = {}
+    statuses: dict[str, int] = {}
+
+
+class Evaluation(Reply):
+    """An evaluation. `id` is the id of the job that runs it."""
+
+    id: str
+    object: Literal["evaluation"] = "evaluation"
+    state: JobState
+    created_at: datetime
+    model: str
+    suites: list[SuiteSummary] = []
+    prompt: PromptSpec
+    prompt_description: str | None = None
+    isolation: str | None = None
+    duration_s: float | None = None
+    progress: JobProgress = JobProgress()
+    error: JobError | None = None
