@@ -1,0 +1,205 @@
+"""Every table of the platform. One Alembic history (`migrations`) creates them; a test proves the two equal."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import BigInteger, ForeignKey, Index, String, UniqueConstraint, func, text
+from sqlalchemy.dialects.postgresql import ARRAY, JSONB, TIMESTAMP
+from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
+
+Json = dict[str, Any]
+
+
+class Base(DeclarativeBase):
+    """Column types that all tables use alike."""
+
+    type_annotation_map = {  # noqa: RUF012 (SQLAlchemy reads it from the class)
+        datetime: TIMESTAMP(timezone=True),
+        Json: JSONB,
+        str: String,
+        list[str]: ARRAY(String),
+    }
+
+
+class ProjectRow(Base):
+    """Whom resources belong to."""
+
+    __tablename__ = "projects"
+    id: Mapped[str] = mapped_column(primary_key=True)
+    name: Mapped[str] = mapped_column(unique=True)
+    created_at: Mapped[datetime] = mapped_column(server_default=func.now())
+
+
+class ApiKeyRow(Base):
+    """A key, as its HMAC only."""
+
+    __tablename__ = "api_keys"
+    id: Mapped[str] = mapped_column(primary_key=True)
+    project_id: Mapped[str] = mapped_column(ForeignKey("projects.id"))
+    name: Mapped[str]
+    digest: Mapped[str] = mapped_column(unique=True)
+    scopes: Mapped[list[str]]
+    created_at: Mapped[datetime] = mapped_column(server_default=func.now())
+    expires_at: Mapped[datetime | None]
+    revoked_at: Mapped[datetime | None]
+
+
+class FileRow(Base):
+    """An uploaded file; its bytes lie under their hash."""
+
+    __tablename__ = "files"
+    id: Mapped[str] = mapped_column(primary_key=True)
+    project_id: Mapped[str] = mapped_column(ForeignKey("projects.id"), index=True)
+    filename: Mapped[str]
+    purpose: Mapped[str]
+    bytes: Mapped[int] = mapped_column(BigInteger)
+    sha256: Mapped[str] = mapped_column(index=True)
+    report: Mapped[Json]
+    created_at: Mapped[datetime] = mapped_column(server_default=func.now())
+
+
+class JobRow(Base):
+    """A job of any kind. `fence` grows with every claim; a write that carries an old one changes nothing."""
+
+    __tablename__ = "jobs"
+    id: Mapped[str] = mapped_column(primary_key=True)
+    project_id: Mapped[str] = mapped_column(ForeignKey("projects.id"), index=True)
+    kind: Mapped[str]
+    state: Mapped[str]
+    spec: Mapped[Json]
+    meta: Mapped[Json] = mapped_column("metadata", server_default=text("'{}'::jsonb"))
+    progress: Mapped[Json] = mapped_column(server_default=text("'{}'::jsonb"))
+    result: Mapped[Json | None]
+    error: Mapped[Json | None]
+    attempt: Mapped[int] = mapped_column(server_default="0")
+    max_attempts: Mapped[int] = mapped_column(server_default="3")
+    fence: Mapped[int] = mapped_column(BigInteger, server_default="0")
+    lease_owner: Mapped[str | None]
+    lease_expires_at: Mapped[datetime | None]
+    cancel_requested: Mapped[bool] = mapped_column(server_default=text("false"))
+    pause_requested: Mapped[bool] = mapped_column(server_default=text("false"))
+    last_sequence: Mapped[int] = mapped_column(BigInteger, server_default="0")
+    created_at: Mapped[datetime] = mapped_column(server_default=func.now())
+    queued_at: Mapped[datetime | None]
+    rung_at: Mapped[datetime | None]
+    started_at: Mapped[datetime | None]
+    finished_at: Mapped[datetime | None]
+    __table_args__ = (
+        Index("ix_jobs_open", "kind", "state", "queued_at", postgresql_where=text("finished_at is null")),
+        Index("ix_jobs_project_created", "project_id", "id"),
+    )
+
+
+class JobEventRow(Base):
+    """One event. The sequence is allocated under the job row's lock, so that it commits in order and without a gap."""
+
+    __tablename__ = "job_events"
+    job_id: Mapped[str] = mapped_column(ForeignKey("jobs.id", ondelete="CASCADE"), primary_key=True)
+    sequence: Mapped[int] = mapped_column(BigInteger, primary_key=True)
+    created_at: Mapped[datetime] = mapped_column(server_default=func.now())
+    level: Mapped[str]
+    type: Mapped[str]
+    message: Mapped[str]
+    data: Mapped[Json] = mapped_column(server_default=text("'{}'::jsonb"))
+
+
+class JobMetricRow(Base):
+    """Values at one step of a job; a later attempt that repeats a step replaces its values."""
+
+    __tablename__ = "job_metrics"
+    job_id: Mapped[str] = mapped_column(ForeignKey("jobs.id", ondelete="CASCADE"), primary_key=True)
+    step: Mapped[int] = mapped_column(primary_key=True)
+    values: Mapped[Json]
+    created_at: Mapped[datetime] = mapped_column(server_default=func.now())
+
+
+class OutboxRow(Base):
+    """A doorbell that still has to be rung: written with the job, removed once the broker has it."""
+
+    __tablename__ = "outbox"
+    id: Mapped[int] = mapped_column(BigInteger, primary_key=True, autoincrement=True)
+    job_id: Mapped[str] = mapped_column(ForeignKey("jobs.id", ondelete="CASCADE"))
+    queue: Mapped[str]
+    created_at: Mapped[datetime] = mapped_column(server_default=func.now())
+
+
+class IdempotencyRow(Base):
+    """The first answer to a create, kept for its key."""
+
+    __tablename__ = "idempotency_keys"
+    project_id: Mapped[str] = mapped_column(ForeignKey("projects.id"), primary_key=True)
+    key: Mapped[str] = mapped_column(primary_key=True)
+    route: Mapped[str]
+    body_sha256: Mapped[str]
+    status: Mapped[int]
+    response: Mapped[Json]
+    created_at: Mapped[datetime] = mapped_column(server_default=func.now())
+
+
+class ArtifactRow(Base):
+    """A directory in the artifact store."""
+
+    __tablename__ = "artifacts"
+    sha256: Mapped[str] = mapped_column(primary_key=True)
+    kind: Mapped[str]
+    bytes: Mapped[int] = mapped_column(BigInteger)
+    job_id: Mapped[str | None] = mapped_column(ForeignKey("jobs.id", ondelete="SET NULL"))
+    created_at: Mapped[datetime] = mapped_column(server_default=func.now())
+
+
+class ModelRow(Base):
+    """A tuned model: a base and an adapter from the artifact store."""
+
+    __tablename__ = "models"
+    id: Mapped[str] = mapped_column(primary_key=True)
+    project_id: Mapped[str] = mapped_column(ForeignKey("projects.id"), index=True)
+    base: Mapped[str]
+    artifact: Mapped[str] = mapped_column(ForeignKey("artifacts.sha256"))
+    job_id: Mapped[str | None] = mapped_column(ForeignKey("jobs.id", ondelete="SET NULL"))
+    state: Mapped[str]
+    gate: Mapped[Json | None]
+    metrics: Mapped[Json] = mapped_column(server_default=text("'{}'::jsonb"))
+    lineage: Mapped[Json] = mapped_column(server_default=text("'{}'::jsonb"))
+    created_at: Mapped[datetime] = mapped_column(server_default=func.now())
+
+
+class CheckpointRow(Base):
+    """A committed checkpoint of a training job."""
+
+    __tablename__ = "checkpoints"
+    id: Mapped[str] = mapped_column(primary_key=True)
+    job_id: Mapped[str] = mapped_column(ForeignKey("jobs.id", ondelete="CASCADE"), index=True)
+    step: Mapped[int]
+    path: Mapped[str]
+    sha256: Mapped[str | None]
+    metrics: Mapped[Json]
+    created_at: Mapped[datetime] = mapped_column(server_default=func.now())
+    __table_args__ = (UniqueConstraint("job_id", "step"),)
+
+
+class IndexRow(Base):
+    """A retrieval index that can be searched. Its id is the id of the job that built it."""
+
+    __tablename__ = "indexes"
+    id: Mapped[str] = mapped_column(ForeignKey("jobs.id"), primary_key=True)
+    project_id: Mapped[str] = mapped_column(ForeignKey("projects.id"), index=True)
+    name: Mapped[str]
+    chunks: Mapped[int]
+    stamp: Mapped[Json]
+    created_at: Mapped[datetime] = mapped_column(server_default=func.now())
+
+
+class EvaluationItemRow(Base):
+    """One graded item of an evaluation. `data` is a `contracts.evaluations.ItemResult`."""
+
+    __tablename__ = "evaluation_items"
+    job_id: Mapped[str] = mapped_column(ForeignKey("jobs.id", ondelete="CASCADE"), primary_key=True)
+    item_id: Mapped[str] = mapped_column(primary_key=True)
+    position: Mapped[int]
+    suite: Mapped[str]
+    status: Mapped[str]
+    correct: Mapped[bool]
+    score: Mapped[float]
+    data: Mapped[Json]

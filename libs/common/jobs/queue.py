@@ -1,0 +1,34 @@
+"""Celery as a doorbell: a message carries a job's id and nothing else."""
+
+from __future__ import annotations
+
+from celery import Celery
+
+TASK = "jobs.run"
+"""The task of every worker; the queue says which kind of job it takes."""
+
+
+def make_celery(broker_url: str) -> Celery:
+    """A Celery application without a result backend: results live in PostgreSQL."""
+    app = Celery("model_training", broker=broker_url)
+    app.conf.update(
+        task_ignore_result=True,
+        task_acks_late=False,  # the claim, not the broker, decides who works; a lost message is rung again
+        worker_prefetch_multiplier=1,
+        worker_hijack_root_logger=False,
+        worker_enable_remote_control=False,
+        worker_send_task_events=False,
+        broker_connection_retry_on_startup=True,
+        broker_transport_options={"socket_timeout": 10, "socket_connect_timeout": 5},
+        task_create_missing_queues=True,
+    )
+    return app
+
+
+def ring(app: Celery, queue: str, job_id: str) -> None:
+    """Tell the workers of a queue that a job is waiting.
+
+    Raises:
+        kombu.exceptions.OperationalError: the broker does not answer.
+    """
+    app.send_task(TASK, args=[job_id], queue=queue, retry=False)

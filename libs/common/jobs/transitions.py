@@ -1,0 +1,286 @@
+"""The one place that changes a job's state, and the list of changes that are legal.
+
+Every function works inside the caller's transaction and locks the job's row first. Times come from the database's clock.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import timedelta
+from typing import Any, Literal
+
+from sqlalchemy import func, select
+from sqlalchemy.orm import Session
+
+from libs.common.db.tables import JobRow, OutboxRow
+from libs.common.errors import IllegalTransition, LeaseLost, NotFound
+from libs.common.ids import JOB_PREFIX, new_id
+from libs.common.jobs import events
+from model_training.contracts.jobs import FINAL_STATES, JobError, JobKind, JobState
+
+S = JobState
+LEGAL: Mapping[JobState, frozenset[JobState]] = {
+    S.VALIDATING_FILES: frozenset({S.QUEUED, S.FAILED, S.CANCELLED}),
+    S.QUEUED: frozenset({S.RUNNING, S.PAUSED, S.CANCELLED, S.FAILED}),
+    S.RUNNING: frozenset({S.PAUSING, S.CANCELLING, S.QUEUED, S.SUCCEEDED, S.FAILED}),
+    S.PAUSING: frozenset({S.PAUSED, S.CANCELLING, S.SUCCEEDED, S.FAILED}),
+    S.PAUSED: frozenset({S.QUEUED, S.CANCELLED}),
+    S.CANCELLING: frozenset({S.CANCELLED, S.SUCCEEDED, S.FAILED}),
+    S.CANCELLED: frozenset(),
+    S.SUCCEEDED: frozenset(),
+    S.FAILED: frozenset(),
+}
+"""From each state, the states that may follow."""
+
+HELD = frozenset({S.RUNNING, S.PAUSING, S.CANCELLING})
+"""States in which a worker holds the lease."""
+
+Stop = Literal["pause", "cancel"]
+
+
+def create(
+    session: Session,
+    kind: JobKind,
+    project_id: str,
+    spec: dict[str, Any],
+    *,
+    metadata: dict[str, str] | None = None,
+    max_attempts: int = 3,
+) -> JobRow:
+    """A new job, queued, with its first event and its doorbell in the outbox: all of it or nothing."""
+    job = JobRow(
+        id=new_id(JOB_PREFIX[kind]),
+        project_id=project_id,
+        kind=kind.value,
+        state=S.QUEUED.value,
+        spec=spec,
+        meta=metadata or {},
+        progress={},
+        max_attempts=max_attempts,
+        attempt=0,
+        fence=0,
+        last_sequence=0,
+        cancel_requested=False,
+        pause_requested=False,
+    )
+    session.add(job)
+    session.flush()
+    events.append(session, job, "The job is queued.", type="state", data={"state": S.QUEUED.value})
+    _ring(session, job)
+    return job
+
+
+def locked(session: Session, job_id: str) -> JobRow:
+    """The job's row, locked for this transaction and read afresh.
+
+    Raises:
+        NotFound: there is no such job.
+    """
+    job = session.scalars(
+        select(JobRow).where(JobRow.id == job_id).with_for_update().execution_options(populate_existing=True)
+    ).one_or_none()
+    if job is None:
+        raise NotFound(f"There is no job {job_id!r}.", param="id")
+    return job
+
+
+def fenced(session: Session, job_id: str, fence: int) -> JobRow:
+    """The locked row of a job that this worker still holds.
+
+    Raises:
+        LeaseLost: another claim has been made since, or the job has ended.
+    """
+    job = locked(session, job_id)
+    if job.fence != fence or S(job.state) not in HELD:
+        raise LeaseLost(f"job {job_id}: fence {fence} is no longer valid (now {job.fence}, {job.state})")
+    return job
+
+
+def claim(session: Session, job_id: str, owner: str, lease_s: float) -> JobRow | None:
+    """Take a queued job. None if there is nothing to take: a second delivery of the same message is no error."""
+    job = session.scalars(
+        select(JobRow)
+        .where(JobRow.id == job_id, JobRow.state == S.QUEUED.value)
+        .with_for_update(skip_locked=True)
+    ).one_or_none()
+    if job is None:
+        return None
+    job.attempt += 1
+    job.fence += 1
+    job.lease_owner = owner
+    job.started_at = job.started_at or session.scalar(select(func.clock_timestamp()))
+    _extend(session, job, lease_s)
+    _change(session, job, S.RUNNING, f"Attempt {job.attempt} of {job.max_attempts} starts.")
+    return job
+
+
+def heartbeat(session: Session, job_id: str, fence: int, lease_s: float) -> Stop | None:
+    """Extend the lease and say whether somebody wants the job to stop.
+
+    Raises:
+        LeaseLost: the job is no longer this worker's.
+    """
+    job = fenced(session, job_id, fence)
+    _extend(session, job, lease_s)
+    return stop_of(job)
+
+
+def stop_of(job: JobRow) -> Stop | None:
+    """What the job was asked to do: cancelling wins over pausing."""
+    if job.cancel_requested:
+        return "cancel"
+    return "pause" if job.pause_requested else None
+
+
+def request_cancel(session: Session, job: JobRow) -> None:
+    """Ask a job to end. One that no worker holds ends at once; asking twice is no error.
+
+    Raises:
+        IllegalTransition: the job has succeeded or failed already.
+    """
+    if S(job.state) in (S.CANCELLED, S.CANCELLING):
+        return
+    job.cancel_requested = True
+    if S(job.state) in HELD:
+        _change(session, job, S.CANCELLING, "Cancelling was asked for; the worker is stopping.")
+    else:
+        _finish(session, job, S.CANCELLED, "The job was cancelled before it ran.")
+
+
+def request_pause(session: Session, job: JobRow) -> None:
+    """Ask a job to stop where it can go on later; asking twice is no error.
+
+    Raises:
+        IllegalTransition: the job has ended or is being cancelled.
+    """
+    if S(job.state) in (S.PAUSED, S.PAUSING):
+        return
+    waiting = S(job.state) is S.QUEUED
+    text = "The job is paused." if waiting else "Pausing was asked for; the worker is writing a checkpoint."
+    _change(session, job, S.PAUSED if waiting else S.PAUSING, text)
+    job.pause_requested = True
+
+
+def resume(session: Session, job: JobRow) -> None:
+    """Queue a paused job again.
+
+    Raises:
+        IllegalTransition: the job is not paused.
+    """
+    if S(job.state) is not S.PAUSED:
+        raise _illegal(job, S.QUEUED)
+    job.pause_requested = False
+    _change(session, job, S.QUEUED, "The job is queued again.")
+    _ring(session, job)
+
+
+def succeed(session: Session, job: JobRow, result: dict[str, Any]) -> None:
+    """End a job well. Also when it was being paused or cancelled: the work was done before the request reached it."""
+    job.result = result
+    job.progress = {**job.progress, "fraction": 1.0, "eta_s": 0.0}
+    _finish(session, job, S.SUCCEEDED, "The job succeeded.")
+
+
+def fail(session: Session, job: JobRow, error: JobError) -> None:
+    """End a job with the reason."""
+    job.error = error.model_dump(mode="json", exclude_none=True)
+    _finish(session, job, S.FAILED, error.message, level="error", data={"error": job.error})
+
+
+def stopped(session: Session, job: JobRow) -> None:
+    """The worker has honoured a request to stop: paused, or cancelled."""
+    if job.cancel_requested:
+        _finish(session, job, S.CANCELLED, "The job was cancelled; what it had committed stays.")
+        return
+    _release(job)
+    _change(session, job, S.PAUSED, "The job is paused; the worker is free.")
+
+
+def release(session: Session, job: JobRow, reason: str) -> None:
+    """Give a job back to the queue without counting the attempt, because the worker is shutting down."""
+    if stop_of(job) is not None:
+        stopped(session, job)
+        return
+    job.attempt -= 1
+    _release(job)
+    _change(session, job, S.QUEUED, reason)
+    _ring(session, job)
+
+
+def lose(session: Session, job: JobRow, error: JobError) -> None:
+    """The attempt died. Queue the job again, or fail it for good after the last attempt."""
+    if stop_of(job) is not None:
+        stopped(session, job)
+    elif job.attempt < job.max_attempts:
+        events.append(
+            session, job, error.message, level="warn", data={"error": error.model_dump(mode="json")}
+        )
+        _release(job)
+        _change(
+            session,
+            job,
+            S.QUEUED,
+            f"Attempt {job.attempt} of {job.max_attempts} was lost; the job is queued again.",
+        )
+        _ring(session, job)
+    else:
+        fail(
+            session,
+            job,
+            error.model_copy(update={"message": f"{error.message} It was tried {job.attempt} times."}),
+        )
+
+
+def _change(session: Session, job: JobRow, to: JobState, message: str) -> None:
+    if to not in LEGAL[S(job.state)]:
+        raise _illegal(job, to)
+    job.state = to.value
+    if to is S.QUEUED:
+        job.queued_at = session.scalar(select(func.clock_timestamp()))
+    events.append(session, job, message, type="state", data={"state": to.value, "attempt": job.attempt})
+    events.notify(session, job.id)
+
+
+def _finish(
+    session: Session,
+    job: JobRow,
+    to: JobState,
+    message: str,
+    *,
+    level: events.Level = "info",
+    data: dict[str, Any] | None = None,
+) -> None:
+    if to not in LEGAL[S(job.state)]:
+        raise _illegal(job, to)
+    job.state = to.value
+    job.finished_at = session.scalar(select(func.clock_timestamp()))
+    _release(job)
+    events.append(session, job, message, type="state", level=level, data={"state": to.value, **(data or {})})
+    events.notify(session, job.id)
+
+
+def _illegal(job: JobRow, to: JobState) -> IllegalTransition:
+    legal = ", ".join(sorted(LEGAL[S(job.state)])) or "none, it has ended"
+    return IllegalTransition(
+        f"Job {job.id} is {job.state} and cannot become {to.value}.", param="id", hint=f"From here: {legal}."
+    )
+
+
+def _ring(session: Session, job: JobRow) -> None:
+    job.queued_at = job.rung_at = session.scalar(select(func.clock_timestamp()))
+    session.add(OutboxRow(job_id=job.id, queue=job.kind))
+    events.notify(session, job.id)
+
+
+def _release(job: JobRow) -> None:
+    job.lease_owner = None
+    job.lease_expires_at = None
+
+
+def _extend(session: Session, job: JobRow, lease_s: float) -> None:
+    job.lease_expires_at = session.scalar(select(func.clock_timestamp() + timedelta(seconds=lease_s)))
+
+
+def is_final(job: JobRow) -> bool:
+    """Whether the job has ended for good."""
+    return S(job.state) in FINAL_STATES

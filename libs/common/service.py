@@ -1,0 +1,129 @@
+"""What every HTTP process has: health, readiness, metrics, problems, request ids, a clean stop."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Awaitable, Callable
+from contextlib import AbstractAsyncContextManager
+
+import structlog
+import uvicorn
+from fastapi import FastAPI, Request, Response
+from fastapi.responses import JSONResponse
+from prometheus_client import CONTENT_TYPE_LATEST, Counter, Histogram, generate_latest
+from ulid import ULID
+
+from libs.common import problems
+from libs.common.settings import host_of, port_of
+
+Ready = Callable[[], str | None]
+"""Says why a process cannot serve yet, or None when it can."""
+
+Lifespan = Callable[[FastAPI], AbstractAsyncContextManager[None]]
+
+REQUESTS = Counter("mt_http_requests_total", "Requests answered.", ["service", "method", "route", "status"])
+LATENCY = Histogram(
+    "mt_http_request_seconds", "Time until the response began.", ["service", "method", "route"]
+)
+
+
+def create_app(
+    name: str,
+    *,
+    ready: Ready = lambda: None,
+    lifespan: Lifespan | None = None,
+    title: str | None = None,
+    description: str = "",
+    alive: Ready = lambda: None,
+) -> FastAPI:
+    """An application with `/healthz`, `/readyz`, `/metrics` and the error handlers. Routes are added by the caller.
+
+    Args:
+        name: the service's name, as it stands in logs and metrics.
+        ready: asked by `/readyz`; the reason goes into a 503.
+        alive: asked by `/healthz`; a reason means that the process is stuck and should be restarted.
+    """
+    app = FastAPI(title=title or name, description=description, lifespan=lifespan, version="0.1.0")
+    problems.install(app)
+    app.middleware("http")(_observe(name))
+
+    @app.get("/healthz", tags=["health"], summary="Is the process alive?", include_in_schema=False)
+    def healthz() -> JSONResponse:
+        return _health(alive())
+
+    @app.get("/readyz", tags=["health"], summary="Can the process serve now?", include_in_schema=False)
+    def readyz() -> JSONResponse:
+        return _health(ready())
+
+    @app.get("/metrics", tags=["health"], summary="Prometheus metrics", include_in_schema=False)
+    def metrics() -> Response:
+        return Response(generate_latest(), media_type=CONTENT_TYPE_LATEST)
+
+    return app
+
+
+def _health(reason: str | None) -> JSONResponse:
+    if reason is None:
+        return JSONResponse({"status": "ok"})
+    return JSONResponse({"status": "unavailable", "reason": reason}, 503)
+
+
+def _observe(name: str) -> Callable[[Request, Callable[[Request], Awaitable[Response]]], Awaitable[Response]]:
+    async def observe(request: Request, call_next: Callable[[Request], Awaitable[Response]]) -> Response:
+        request_id = request.headers.get("x-request-id") or f"req_{str(ULID()).lower()}"
+        started = time.perf_counter()
+        with structlog.contextvars.bound_contextvars(request_id=request_id):
+            response = await call_next(request)
+        route = getattr(request.scope.get("route"), "path", "unmatched")
+        REQUESTS.labels(name, request.method, route, response.status_code).inc()
+        LATENCY.labels(name, request.method, route).observe(time.perf_counter() - started)
+        response.headers["x-request-id"] = request_id
+        return response
+
+    return observe
+
+
+def server(app: FastAPI, url: str) -> uvicorn.Server:
+    """A uvicorn server that listens where `url` says and logs through the process's own handlers."""
+    config = uvicorn.Config(
+        app,
+        host=host_of(url),
+        port=port_of(url),
+        log_config=None,
+        access_log=False,
+        timeout_graceful_shutdown=5,
+    )
+    return uvicorn.Server(config)
+
+
+def serve(app: FastAPI, url: str) -> None:
+    """Run the application in this thread until SIGTERM or SIGINT."""
+    server(app, url).run()
+
+
+class BackgroundServer:
+    """The application on a thread of its own, for processes whose main thread does something else."""
+
+    def __init__(self, app: FastAPI, url: str) -> None:
+        self._server = server(app, url)
+        # A thread may not install signal handlers; the main thread stops us.
+        self._thread = threading.Thread(target=self._server.run, name="http", daemon=True)
+
+    def start(self, timeout_s: float = 30.0) -> None:
+        """Start and wait until the port is open.
+
+        Raises:
+            RuntimeError: the server ended instead of listening (the port is taken, say).
+        """
+        self._thread.start()
+        deadline = time.monotonic() + timeout_s
+        while not self._server.started:
+            if not self._thread.is_alive() or time.monotonic() > deadline:
+                raise RuntimeError(f"no server at {self._server.config.host}:{self._server.config.port}")
+            time.sleep(0.02)
+
+    def stop(self) -> None:
+        """Stop listening and wait for open requests, five seconds at most."""
+        self._server.should_exit = True
+        self._thread.join(timeout=6)

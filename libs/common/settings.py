@@ -1,0 +1,59 @@
+"""What every process of the platform must know: where things lie and how to reach its neighbours.
+
+Read once in a service's `main` and handed down. A service adds its own knobs in a subclass.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from urllib.parse import urlsplit
+
+from pydantic import Field, SecretStr
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+
+class PlatformSettings(BaseSettings):
+    """Settings from `MT_…` environment variables. Times end in `_s` and are in seconds."""
+
+    model_config = SettingsConfigDict(env_prefix="MT_", frozen=True, extra="ignore", protected_namespaces=())
+
+    home: Path = Field(
+        default=Path("~/.local/share/model-training").expanduser(),
+        description="Data directory of the platform.",
+    )
+    model_dir: Path = Field(
+        default=Path("~/.cache/model-training/models").expanduser(),
+        description="Where prepared base models lie; one directory a model.",
+    )
+    database_url: str = Field(description="PostgreSQL, as SQLAlchemy writes it: postgresql+psycopg://…")
+    broker_url: str = Field(description="Redis or Valkey: redis://…")
+    internal_token: SecretStr = Field(description="Bearer token between services.", min_length=32)
+    gateway_url: str = Field(default="http://127.0.0.1:8000", description="The public door.")
+    inference_url: str = Field(default="http://127.0.0.1:8001", description="Chat and completions.")
+    rag_url: str = Field(default="http://127.0.0.1:8002", description="Retrieval.")
+    comparator_url: str = Field(default="http://127.0.0.1:8003", description="Comparisons.")
+    monitor_url: str = Field(default="http://127.0.0.1:8004", description="Resources, drift and alerts.")
+    evaluator_url: str = Field(default="http://127.0.0.1:8005", description="Evaluations and grading.")
+    trainer_url: str = Field(
+        default="http://127.0.0.1:8006", description="Health and metrics of the trainer."
+    )
+    lease_s: float = Field(default=30.0, gt=0, description="Silence after which a worker loses its job.")
+    max_attempts: int = Field(default=3, ge=1, description="Tries before a job fails for good.")
+    log_level: str = Field(default="INFO", description="DEBUG, INFO, WARNING or ERROR.")
+
+
+def port_of(url: str) -> int:
+    """The port that a service listens on, taken from its own URL.
+
+    Raises:
+        ValueError: the URL names no port.
+    """
+    port = urlsplit(url).port
+    if port is None:
+        raise ValueError(f"{url!r} names no port; write it like http://127.0.0.1:8000")
+    return port
+
+
+def host_of(url: str) -> str:
+    """The address that a service binds to, taken from its own URL."""
+    return urlsplit(url).hostname or "127.0.0.1"

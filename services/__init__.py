@@ -1,0 +1,1 @@
+"""One folder a process; services never import each other."""
