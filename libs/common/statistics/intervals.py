@@ -1,0 +1,69 @@
+"""Intervals for rates: Wilson's, also for items that come in groups. Bootstraps are in `bootstrap`."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Hashable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from libs.common.statistics.clusters import design_effect
+from libs.common.statistics.quantiles import two_sided_z
+
+
+@dataclass(frozen=True, slots=True)
+class Interval:
+    """A closed interval, `low <= high`."""
+
+    low: float
+    high: float
+
+    def contains(self, value: float) -> bool:
+        """Whether `value` lies within, ends included."""
+        return self.low <= value <= self.high
+
+
+def wilson_interval(successes: float, n: float, level: float = 0.95) -> Interval:
+    """Wilson's score interval for a proportion.
+
+    With p = successes / n and z the normal quantile of (1 + level) / 2:
+
+        (p + z²/2n ± z √(p(1 - p)/n + z²/4n²)) / (1 + z²/n)
+
+    It stays within [0, 1] and keeps its width at 0 of n and at n of n, where the textbook interval shrinks
+    to a point. Source: E. B. Wilson, "Probable inference, the law of succession, and statistical inference",
+    JASA 22 (1927); recommended for small n by Brown, Cai and DasGupta, Statistical Science 16 (2001).
+    `n` may be an effective sample size and need not be whole. With `n` = 0 nothing is known: [0, 1].
+
+    Raises:
+        ValueError: `successes` outside 0..n, or `level` outside (0, 1).
+    """
+    if not 0 <= successes <= n:
+        raise ValueError(f"successes must lie between 0 and n, got {successes} of {n}")
+    z = two_sided_z(1 - level)
+    if n == 0:
+        return Interval(0.0, 1.0)
+    rate = successes / n
+    centre = (rate + z * z / (2 * n)) / (1 + z * z / n)
+    half = z * math.sqrt(rate * (1 - rate) / n + z * z / (4 * n * n)) / (1 + z * z / n)
+    low = 0.0 if successes == 0 else max(0.0, centre - half)
+    high = 1.0 if successes == n else min(1.0, centre + half)
+    return Interval(low, high)
+
+
+def clustered_wilson_interval(
+    correct: Sequence[bool], groups: Sequence[Hashable], level: float = 0.95
+) -> Interval:
+    """Wilson's interval with the effective sample size n / design effect, for items that share a group.
+
+    Items about one function are right or wrong together, so a hundred of them say less than a hundred
+    independent ones. Source: Korn and Graubard, "Confidence intervals for proportions with small expected
+    number of positive counts estimated from survey data", Survey Methodology 24 (1998), there with
+    Clopper-Pearson. Equals `wilson_interval` when no group repeats.
+    """
+    values = np.asarray(correct, dtype=np.float64)
+    if values.size == 0:
+        return wilson_interval(0, 0, level)
+    effective = values.size / design_effect(values, groups)
+    return wilson_interval(float(values.mean()) * effective, effective, level)

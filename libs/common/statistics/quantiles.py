@@ -1,0 +1,61 @@
+"""Quantiles of the normal and of Student's distribution, percentiles of a sample. The one door to scipy."""
+# scipy carries no types; nothing of it leaves this file but floats.
+# pyright: reportMissingTypeStubs=false, reportUnknownMemberType=false, reportUnknownArgumentType=false
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from scipy import special
+
+
+def two_sided_z(alpha: float) -> float:
+    """The normal quantile that leaves `alpha / 2` above it.
+
+    Raises:
+        ValueError: `alpha` outside (0, 1).
+    """
+    if not 0 < alpha < 1:
+        raise ValueError(f"alpha must lie between 0 and 1, got {alpha}")
+    return float(-special.ndtri(alpha / 2))
+
+
+def z_for_power(power: float) -> float:
+    """The normal quantile of `power`: 0.84 for 80%.
+
+    Raises:
+        ValueError: `power` outside (0, 1).
+    """
+    if not 0 < power < 1:
+        raise ValueError(f"power must lie between 0 and 1, got {power}")
+    return float(special.ndtri(power))
+
+
+def two_sided_t(alpha: float, degrees: float) -> float:
+    """Student's quantile with `degrees` of freedom that leaves `alpha / 2` above it."""
+    return float(-special.stdtrit(degrees, alpha / 2))
+
+
+def normal_cdf(z: float) -> float:
+    """The share of a normal distribution below `z`."""
+    return float(special.ndtr(z))
+
+
+@dataclass(frozen=True, slots=True)
+class Latencies:
+    """Percentiles of a set of durations, in seconds."""
+
+    p50: float
+    p95: float
+    mean: float
+
+
+def latencies(seconds: Sequence[float]) -> Latencies:
+    """Median, 95th percentile (linear between neighbours, numpy's default) and mean; zeros for no values."""
+    if not seconds:
+        return Latencies(0.0, 0.0, 0.0)
+    values = np.asarray(seconds, dtype=np.float64)
+    p50, p95 = (float(value) for value in np.percentile(values, [50, 95]))
+    return Latencies(p50, p95, float(values.mean()))
