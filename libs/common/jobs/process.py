@@ -11,7 +11,7 @@ import sys
 import threading
 import time
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 
 class ChildProcess:
@@ -90,8 +90,8 @@ class ChildProcess:
         assert self._process.stdout is not None
         for line in self._process.stdout:
             try:
-                message = json.loads(line)
+                message: object = json.loads(line)
             except json.JSONDecodeError:
                 continue  # a fork of the child that writes to the pipe cannot speak for it
             if isinstance(message, dict):
-                self._messages.put(message)
+                self._messages.put(cast("dict[str, Any]", message))
