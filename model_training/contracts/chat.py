@@ -6,7 +6,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from model_training.contracts.base import Reply
+from model_training.contracts.base import Reply, Wire
 
 
 class ChatMessage(Reply):
@@ -37,11 +37,23 @@ class Sampling(BaseModel):
     stream_options: StreamOptions | None = None
 
 
+class Retrieval(Wire):
+    """How a `rag:<index>@<model>` searches and packs; what is left out is the service's default."""
+
+    mode: Literal["hybrid", "dense", "bm25"] | None = None
+    passages: int | None = Field(default=None, ge=1, le=50, description="Passages in the prompt at most.")
+    context_tokens: int | None = Field(
+        default=None, ge=0, le=100_000, description="Tokens of the served model that passages may cost."
+    )
+
+
 class ChatRequest(Sampling):
     """Create a chat completion."""
 
     messages: list[ChatMessage] = Field(min_length=1)
     max_completion_tokens: int | None = Field(default=None, ge=1, le=32_768)
+    return_prompt: bool = Field(default=False, description="Return the prompt as the model read it, as `prompt`.")
+    retrieval: Retrieval | None = Field(default=None, description="For `rag:…` models; ignored by others.")
 
 
 class CompletionRequest(Sampling):

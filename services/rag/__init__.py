@@ -1,0 +1,1 @@
+"""Retrieval: build indexes of passages, search them, and answer with the passages in the prompt."""

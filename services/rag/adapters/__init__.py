@@ -1,0 +1,1 @@
+"""One file an outside library: the vector engine, the embedder, the inference service."""

@@ -1,0 +1,119 @@
+"""What the use cases need from outside: an embedder, a vector store and a served model.
+
+Each has a real adapter and, in the tests, a named fake that passes the same contract tests.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from model_training.contracts.chat import ChatMessage
+from model_training.contracts.indexes import Chunk
+from services.rag.domain import EmbedderStamp, Found, FusionRule, Mode
+
+
+@dataclass(frozen=True)
+class SparseRow:
+    """A sparse vector: the weights `values` at the dimensions `indices`."""
+
+    indices: list[int]
+    values: list[float]
+
+
+@dataclass(frozen=True)
+class IndexPoint:
+    """A passage with its two vectors, ready to be stored."""
+
+    chunk: Chunk
+    dense: list[float]
+    sparse: SparseRow
+
+
+@dataclass(frozen=True)
+class Search:
+    """A search. `vector` is the embedded query; mode `bm25` needs none."""
+
+    text: str
+    vector: list[float] | None
+    mode: Mode
+    limit: int
+    fusion: FusionRule
+
+
+@dataclass(frozen=True)
+class TokenCount:
+    """Tokens of a rendered prompt, the prompt itself, and the served model's window where the service states it."""
+
+    count: int
+    text: str
+    window: int | None
+
+
+class Embedder(Protocol):
+    """Turns texts into unit vectors of length `stamp.dimension`; the same text always gives the same vector."""
+
+    @property
+    def stamp(self) -> EmbedderStamp:
+        """What this embedder is.
+
+        Raises:
+            Unavailable: it is still loading, or could not be loaded.
+        """
+        ...
+
+    def embed_documents(self, texts: Sequence[str]) -> NDArray[np.float32]:
+        """Vectors of passages, of shape (len(texts), dimension)."""
+        ...
+
+    def embed_query(self, text: str) -> list[float]:
+        """The vector of a question."""
+        ...
+
+
+class VectorStore(Protocol):
+    """Holds indexes by id. Building is invisible until it is complete."""
+
+    def build(self, index_id: str, points: Iterable[IndexPoint], stamp: dict[str, Any]) -> int:
+        """Store an index, replacing one of the same id; returns the number of passages."""
+        ...
+
+    def stamp(self, index_id: str) -> dict[str, Any]:
+        """What the index was built with.
+
+        Raises:
+            NotFound: there is no such index.
+        """
+        ...
+
+    def search(self, index_id: str, search: Search) -> list[Found]:
+        """Passages, best first.
+
+        Raises:
+            NotFound: there is no such index.
+        """
+        ...
+
+    def drop(self, index_id: str) -> None:
+        """Remove an index and free its space; nothing happens if it is not there."""
+        ...
+
+
+class Inference(Protocol):
+    """The served model."""
+
+    async def count(self, model: str, messages: Sequence[ChatMessage]) -> TokenCount:
+        """Tokens of the rendered prompt."""
+        ...
+
+    async def complete(self, body: dict[str, Any]) -> dict[str, Any]:
+        """The answer to a chat request."""
+        ...
+
+    async def stream(self, body: dict[str, Any]) -> AsyncIterator[dict[str, Any]]:
+        """The answer's pieces. Awaiting it raises what the service refuses; only then do pieces come."""
+        ...
