@@ -1,0 +1,108 @@
+"""How to compare ways to answer: the arms, the questions, what compute costs, and what counts as a difference."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Annotated, ClassVar, Literal
+
+from pydantic import Field, StringConstraints, field_validator
+
+from model_training.config.base_config import BaseConfig, Fault, refuse
+from model_training.config.catalogue import find_model, unknown_model_hint
+from model_training.config.evaluation_config import PUBLIC_SUITES, SuiteName
+
+ArmName = Literal["base", "rag", "tuned", "tuned+rag"]
+Query = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=50_000)]
+
+
+class ComparisonConfig(BaseConfig):
+    """Settings of one comparison."""
+
+    kind: ClassVar[str] = "comparison"
+    also_known_as: ClassVar[dict[str, str]] = {
+        "queries": "test_queries",
+        "questions": "test_queries",
+        "model": "base_model",
+        "model_name": "base_model",
+        "model_path": "trained_model",
+        "suites": "benchmark_suite",
+        "chunks": "chunks_path",
+    }
+
+    test_queries: list[Query] = []
+    """Free questions that every arm answers, shown side by side. They have no reference and decide nothing."""
+    benchmark_suite: list[SuiteName] = []
+    """Suites that the verdict stands on: `humaneval`, or names that the items of `evaluation_file` carry. May be empty
+    when there are `test_queries`; with neither, the suites of `evaluation_file` are used."""
+    evaluation_file: str | None = Field(default="data/evaluation", min_length=1)
+    """JSON Lines file with evaluation items, or a folder with such files."""
+    limit: int | None = Field(default=None, ge=1)
+    """Use at most so many items of each suite, chosen by `seed`. None uses all."""
+    arms: list[ArmName] = Field(default=["base", "rag", "tuned", "tuned+rag"], min_length=1)
+    """Ways to answer: the base alone, the base with retrieval, the tuned model, the tuned model with retrieval."""
+    base_model: str = "gemma-3-270m"
+    """The base of all arms: a name of the catalogue or its hub id."""
+    trained_model: str | None = Field(default=None, min_length=1)
+    """The tuned model: an id (`model_…`) or a folder, which is imported. None: the newest one of `base_model`; where there
+    is none, the tuned arms are left out and the report says so."""
+    training_job: str | None = Field(default=None, min_length=1)
+    """The job (`ftjob_…`) whose time and cost count for the tuned arms. None: the job of `trained_model`."""
+    chunks_path: str = Field(default="data/chunks", min_length=1)
+    """Passages for retrieval: a JSON Lines file, or a folder with such files."""
+    index: str | None = Field(default=None, min_length=1)
+    """An index that exists already, by name or id; then `chunks_path` is not read."""
+    shots: Literal["auto"] | int = "auto"
+    """Solved examples in front of each question. `auto` shows some to a model that was never instructed."""
+    examples_file: str | None = Field(default=None, min_length=1)
+    """Training rows that the examples are taken from; never from the items. None: `data/training` where it exists."""
+    max_tokens: int = Field(default=64, ge=1, le=4096)
+    """Longest answer in tokens."""
+    machine_hour_usd: float = Field(default=0.10, ge=0, le=10_000)
+    """What an hour of the machine costs in US dollars; the default is a small two-core cloud machine."""
+    alpha: float = Field(default=0.05, gt=0, lt=0.5)
+    """Risk of calling a difference real that is none, over all pairs of arms together."""
+    smallest_useful_difference: float = Field(default=0.05, gt=0, lt=1)
+    """Difference in rate below which the cheaper arm is recommended."""
+    seed: int = Field(default=0, ge=0, le=2**31 - 1)
+    """Seed of the choice of items and examples and of the resampling."""
+    output_dir: str = Field(default="runs/comparison", min_length=1)
+    """Where `report.html`, `report.md` and `report.json` are written."""
+
+    @field_validator("base_model")
+    @classmethod
+    def _known_model(cls, value: str) -> str:
+        entry = find_model(value)
+        if entry is None:
+            raise refuse("is not in the catalogue", unknown_model_hint(value))
+        return entry.name
+
+    @field_validator("arms", "benchmark_suite", "test_queries")
+    @classmethod
+    def _each_once(cls, value: list[str]) -> list[str]:
+        for name in value:
+            if value.count(name) > 1:
+                raise refuse(f"names {name!r} twice")
+        return value
+
+    @field_validator("shots")
+    @classmethod
+    def _few(cls, value: Literal["auto"] | int) -> Literal["auto"] | int:
+        if isinstance(value, int) and not 0 <= value <= 64:
+            raise refuse("must be from 0 to 64, or 'auto'")
+        return value
+
+    def rules(self) -> Iterator[Fault]:
+        """There must be something to ask, and a tuned model needs an arm that uses it."""
+        own = [name for name in self.benchmark_suite if name not in PUBLIC_SUITES]
+        if self.evaluation_file is None and own:
+            rule = f"{own[0]} finds its items in evaluation_file, which is not set"
+            yield Fault(
+                "benchmark_suite", rule, self.benchmark_suite, "Set evaluation_file, or run humaneval only."
+            )
+        if self.evaluation_file is None and not self.benchmark_suite and not self.test_queries:
+            rule = (
+                "is not set, and there are neither test_queries nor a benchmark_suite: nothing would be asked"
+            )
+            yield Fault("evaluation_file", rule, None, "Set one of the three.")
+        if self.trained_model is not None and not any("tuned" in arm for arm in self.arms):
+            yield Fault("trained_model", "no arm uses it", self.trained_model, "Add 'tuned' to arms.")
