@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import difflib
 import json
+import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
@@ -23,6 +24,7 @@ Mode = Literal["hybrid", "dense", "bm25"]
 MAX_QUERY_CHARACTERS = 20_000
 MAX_FAULTS = 100
 EXCERPT_CHARACTERS = 400
+WORD = re.compile(r"\w+")
 
 
 @dataclass(frozen=True)
@@ -145,6 +147,11 @@ def checked_query(text: str, param: str = "query") -> str:
 def document_text(chunk: Chunk) -> str:
     """What is embedded and indexed of a passage: its title and its text."""
     return f"{chunk.title}\n{chunk.text}"
+
+
+def average_words(texts: Sequence[str]) -> float:
+    """Mean length of the texts in words, which BM25 needs to tell long from short; at least 1."""
+    return max(1.0, sum(len(WORD.findall(text)) for text in texts) / max(1, len(texts)))
 
 
 # --- reading passages -------------------------------------------------------------------------------------------------

@@ -110,6 +110,10 @@ class Inference(Protocol):
         """Tokens of the rendered prompt."""
         ...
 
+    async def count_text(self, model: str, text: str) -> int:
+        """Tokens of a text on its own."""
+        ...
+
     async def complete(self, body: dict[str, Any]) -> dict[str, Any]:
         """The answer to a chat request."""
         ...

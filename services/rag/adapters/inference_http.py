@@ -46,6 +46,11 @@ class HttpInference:
         reply = await self._post(TOKENIZE, body)
         return TokenCount(reply["count"], reply.get("text") or "", reply.get("context_length"))
 
+    async def count_text(self, model: str, text: str) -> int:
+        """Tokens of a text on its own. Raises as `count` does."""
+        reply = await self._post(TOKENIZE, {"model": model, "text": text})
+        return reply["count"]
+
     async def complete(self, body: dict[str, Any]) -> dict[str, Any]:
         """The answer to a chat request.
 
@@ -97,7 +102,9 @@ async def _pieces(response: httpx.Response) -> AsyncIterator[dict[str, Any]]:
 
 def _unreachable(error: httpx.HTTPError) -> PlatformError:
     return Unavailable(
-        f"The inference service does not answer ({type(error).__name__}).", hint="Try again shortly.", retry_after_s=2
+        f"The inference service does not answer ({type(error).__name__}).",
+        hint="Try again shortly.",
+        retry_after_s=2,
     )
 
 

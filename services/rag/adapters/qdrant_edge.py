@@ -192,22 +192,30 @@ def _point(number: int, point: IndexPoint) -> Any:
 
 
 def _request(search: Search, bm25: Bm25Encoder) -> Any:
-    depth = max(search.fusion.depth, search.limit)
-    dense = qdrant.Query.Nearest(search.vector, using=DENSE) if search.mode != BM25 else None
-    sparse = _sparse_query(search, bm25) if search.mode != DENSE else None
-    if search.mode != "hybrid":
-        return qdrant.QueryRequest(limit=search.limit, query=dense or sparse, with_payload=True)
+    if search.mode == "dense":
+        return qdrant.QueryRequest(limit=search.limit, query=_dense_query(search), with_payload=True)
+    if search.mode == "bm25":
+        return qdrant.QueryRequest(limit=search.limit, query=_sparse_query(search, bm25), with_payload=True)
+    rule = search.fusion
+    depth = max(rule.depth, search.limit)
+    fusion: Any = qdrant.Fusion.Rrf(k=rule.k, weights=[rule.dense_weight, rule.bm25_weight])
     return qdrant.QueryRequest(
         limit=search.limit,
-        query=qdrant.Fusion.Rrf(
-            k=search.fusion.k, weights=[search.fusion.dense_weight, search.fusion.bm25_weight]
-        ),
-        prefetches=[qdrant.Prefetch(limit=depth, query=dense), qdrant.Prefetch(limit=depth, query=sparse)],
+        query=fusion,
+        prefetches=[
+            qdrant.Prefetch(limit=depth, query=_dense_query(search)),
+            qdrant.Prefetch(limit=depth, query=_sparse_query(search, bm25)),
+        ],
         with_payload=True,
     )
 
 
-def _sparse_query(search: Search, bm25: Bm25Encoder) -> Any:
+def _dense_query(search: Search) -> qdrant.Query:
+    assert search.vector is not None, f"mode {search.mode} needs the question's vector"
+    return qdrant.Query.Nearest(search.vector, using=DENSE)
+
+
+def _sparse_query(search: Search, bm25: Bm25Encoder) -> qdrant.Query:
     row = bm25.query(search.text)
     return qdrant.Query.Nearest(qdrant.SparseVector(row.indices, row.values), using=BM25)
 

@@ -33,7 +33,13 @@ class SentenceTransformersEmbedder:
     """
 
     def __init__(
-        self, name: str, directory: Path, *, query_prefix: str = "", document_prefix: str = "", threads: int = 2
+        self,
+        name: str,
+        directory: Path,
+        *,
+        query_prefix: str = "",
+        document_prefix: str = "",
+        threads: int = 2,
     ) -> None:
         self._name = name
         self._directory = directory

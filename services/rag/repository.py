@@ -1,0 +1,100 @@
+"""All SQL of the retrieval service. It writes indexes; jobs and files it only reads."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from sqlalchemy import or_, select
+from sqlalchemy.dialects.postgresql import insert
+from sqlalchemy.orm import Session
+
+from libs.common.db.tables import FileRow, IndexRow, JobRow
+from model_training.contracts.indexes import Index
+from model_training.contracts.jobs import JobError, JobKind, JobProgress, JobState
+
+
+def find_index(session: Session, project_id: str, reference: str) -> IndexRow | None:
+    """The index with this id, or the newest one with this name."""
+    return session.scalar(
+        select(IndexRow)
+        .where(IndexRow.project_id == project_id, or_(IndexRow.id == reference, IndexRow.name == reference))
+        .order_by((IndexRow.id == reference).desc(), IndexRow.id.desc())
+        .limit(1)
+    )
+
+
+def index_names(session: Session, project_id: str) -> list[str]:
+    """Names of the project's indexes."""
+    return list(session.scalars(select(IndexRow.name).where(IndexRow.project_id == project_id).distinct()))
+
+
+def find_job(session: Session, project_id: str, index_id: str) -> JobRow | None:
+    """The job that builds an index."""
+    job = session.get(JobRow, index_id)
+    if job is None or job.project_id != project_id or job.kind != JobKind.INDEX.value:
+        return None
+    return job
+
+
+def list_indexes(session: Session, project_id: str, after: str | None, limit: int) -> list[Index]:
+    """Indexes newest first, those included that are being built or could not be; deleted ones are left out."""
+    query = (
+        select(JobRow, IndexRow)
+        .outerjoin(IndexRow, IndexRow.id == JobRow.id)
+        .where(
+            JobRow.project_id == project_id,
+            JobRow.kind == JobKind.INDEX.value,
+            or_(IndexRow.id.is_not(None), JobRow.state != JobState.SUCCEEDED.value),
+        )
+        .order_by(JobRow.id.desc())
+        .limit(limit)
+    )
+    if after is not None:
+        query = query.where(JobRow.id < after)
+    return [describe(job, index) for job, index in session.execute(query).tuples()]
+
+
+def describe(job: JobRow, index: IndexRow | None) -> Index:
+    """The index as the API shows it; `index` is None until it is built."""
+    return Index(
+        id=job.id,
+        name=job.spec["name"],
+        state=JobState(job.state),
+        created_at=job.created_at,
+        chunks=index.chunks if index else 0,
+        embedder=job.spec.get("embedder", "all-minilm-l6-v2"),
+        dimension=index.stamp["embedder"]["dimension"] if index else None,
+        progress=JobProgress.model_validate(job.progress or {}),
+        error=JobError.model_validate(job.error) if job.error else None,
+    )
+
+
+def get_index(session: Session, index_id: str) -> IndexRow | None:
+    """The built index with this id."""
+    return session.get(IndexRow, index_id)
+
+
+def find_files(session: Session, project_id: str, file_ids: Sequence[str]) -> dict[str, FileRow]:
+    """The project's files among these ids, by id."""
+    rows = session.scalars(select(FileRow).where(FileRow.project_id == project_id, FileRow.id.in_(file_ids)))
+    return {row.id: row for row in rows}
+
+
+def save_index(session: Session, index: IndexRow) -> None:
+    """Store a built index; a repetition after a lost answer replaces it."""
+    values = {
+        "id": index.id,
+        "project_id": index.project_id,
+        "name": index.name,
+        "chunks": index.chunks,
+        "stamp": index.stamp,
+    }
+    changed = {"chunks": index.chunks, "stamp": index.stamp}
+    session.execute(
+        insert(IndexRow).values(**values).on_conflict_do_update(index_elements=["id"], set_=changed)
+    )
+
+
+def delete_index(session: Session, index: IndexRow) -> None:
+    """Forget a built index."""
+    session.delete(index)
