@@ -1,0 +1,147 @@
+"""`/v1/jobs`: jobs of any kind, and their events as pages or as a stream."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator
+from typing import Annotated
+
+from fastapi import APIRouter, Header, Query, Request
+from fastapi.responses import StreamingResponse
+from starlette.concurrency import run_in_threadpool
+
+from libs.common.errors import InvalidInput
+from libs.common.jobs import transitions
+from model_training.contracts.base import Page
+from model_training.contracts.jobs import Job, JobEvent, JobKind, JobProgress, JobState, MetricPoint
+from services.gateway import repository
+from services.gateway.api.dependencies import After, Gateway, Limit, Parts, Reader, Submitter
+from services.gateway.domain import Principal
+from services.gateway.service import jobs
+
+router = APIRouter(prefix="/v1/jobs", tags=["jobs"])
+BATCH = 500
+
+
+@router.get("", summary="List jobs")
+def list_jobs(
+    gateway: Parts,
+    who: Reader,
+    after: After = None,
+    limit: Limit = 20,
+    kind: Annotated[JobKind | None, Query()] = None,
+    state: Annotated[JobState | None, Query()] = None,
+) -> Page[Job]:
+    """Jobs of the project, newest first."""
+    with gateway.database.session() as session:
+        return jobs.list_jobs(session, who, after=after, limit=limit, kind=kind, state=state)
+
+
+@router.get("/{job_id}", summary="Retrieve a job")
+def get(gateway: Parts, who: Reader, job_id: str) -> Job:
+    """State, progress, attempts, error and result."""
+    with gateway.database.session() as session:
+        return jobs.describe(session, jobs.require(session, who, job_id))
+
+
+@router.post("/{job_id}/cancel", summary="Cancel a job")
+def cancel(gateway: Parts, who: Submitter, job_id: str) -> Job:
+    """Ask the job to end for good."""
+    with gateway.database.session() as session:
+        return jobs.describe(session, jobs.cancel(session, who, job_id))
+
+
+@router.post("/{job_id}/pause", summary="Pause a job")
+def pause(gateway: Parts, who: Submitter, job_id: str) -> Job:
+    """Ask the job to stop where it can go on later."""
+    with gateway.database.session() as session:
+        return jobs.describe(session, jobs.pause(session, who, job_id))
+
+
+@router.post("/{job_id}/resume", summary="Resume a job")
+def resume(gateway: Parts, who: Submitter, job_id: str) -> Job:
+    """Queue a paused job again."""
+    with gateway.database.session() as session:
+        return jobs.describe(session, jobs.resume(session, who, job_id))
+
+
+@router.get("/{job_id}/metrics", summary="Read a job's metrics")
+def metrics(
+    gateway: Parts,
+    who: Reader,
+    job_id: str,
+    after: Annotated[int, Query(ge=-1, le=2**31 - 1, description="Go on after this step.")] = -1,
+    limit: Annotated[int, Query(ge=1, le=10_000)] = 1000,
+) -> Page[MetricPoint]:
+    """Values by step, in order."""
+    with gateway.database.session() as session:
+        return jobs.metrics(session, who, job_id, after, limit)
+
+
+@router.get(
+    "/{job_id}/events",
+    summary="Read or follow a job's events",
+    response_model=Page[JobEvent],
+    responses={200: {"content": {"text/event-stream": {}}, "description": "A page, or a stream of events."}},
+)
+async def events(
+    request: Request,
+    gateway: Parts,
+    who: Reader,
+    job_id: str,
+    after: Annotated[int, Query(ge=0, le=2**53, description="Go on after this sequence number.")] = 0,
+    limit: Limit = 100,
+    last_event_id: Annotated[str | None, Header(alias="Last-Event-ID")] = None,
+) -> object:
+    """A page in order; with `Accept: text/event-stream`, a stream that replays from `Last-Event-ID` and misses nothing."""
+    if "text/event-stream" not in request.headers.get("accept", ""):
+        return await run_in_threadpool(_page, gateway, who, job_id, after, limit)
+    if last_event_id is not None and not last_event_id.isdigit():
+        raise InvalidInput(f"Last-Event-ID {last_event_id!r} is not a number.", param="Last-Event-ID")
+    await run_in_threadpool(
+        _page, gateway, who, job_id, 0, 1
+    )  # a job that is not there is a 404, not a broken stream
+    start = int(last_event_id) if last_event_id else after
+    return StreamingResponse(
+        _stream(gateway, job_id, start), media_type="text/event-stream", headers={"Cache-Control": "no-store"}
+    )
+
+
+def _page(gateway: Gateway, who: Principal, job_id: str, after: int, limit: int) -> Page[JobEvent]:
+    with gateway.database.session() as session:
+        return jobs.events(session, who, job_id, after, limit)
+
+
+async def _stream(gateway: Gateway, job_id: str, sequence: int) -> AsyncGenerator[str]:
+    """Events as they come, the newest progress between them, and `end` after the last."""
+    progress: JobProgress | None = None
+    yield "retry: 2000\n\n"
+    async with gateway.listener.watch(job_id) as news:
+        while True:
+            news.clear()
+            batch, now, ended = await run_in_threadpool(_read, gateway, job_id, sequence)
+            for event in batch:
+                sequence = event.sequence
+                yield f"id: {sequence}\nevent: {event.type}\ndata: {event.model_dump_json()}\n\n"
+            if now != progress:
+                progress = now
+                yield f"event: progress\ndata: {now.model_dump_json()}\n\n"
+            if ended and len(batch) < BATCH:
+                yield "event: end\ndata: {}\n\n"
+                return
+            if len(batch) == BATCH:
+                continue
+            try:
+                await asyncio.wait_for(news.wait(), gateway.settings.sse_heartbeat_s)
+            except TimeoutError:
+                yield ": alive\n\n"
+
+
+def _read(gateway: Gateway, job_id: str, sequence: int) -> tuple[list[JobEvent], JobProgress, bool]:
+    with gateway.database.session() as session:
+        # The state is read before the events: an end that is seen has all its events already.
+        row = repository.job(session, job_id)
+        ended = transitions.is_final(row)
+        progress = jobs.progress_of(row)
+        batch = [jobs.describe_event(e) for e in repository.events_after(session, job_id, sequence, BATCH)]
+    return batch, progress, ended

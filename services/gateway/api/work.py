@@ -1,0 +1,199 @@
+"""`/v1/indexes`, `/v1/evaluations`, `/v1/comparisons`: created here, read from the services that own them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import httpx
+from fastapi import APIRouter, Request, Response
+
+from libs.common.db.tables import JobRow
+from libs.common.errors import NotFound, Unavailable
+from model_training.contracts.base import Page
+from model_training.contracts.comparisons import Comparison, ComparisonCreate
+from model_training.contracts.evaluations import Evaluation, EvaluationCreate
+from model_training.contracts.indexes import Index, IndexCreate, QueryReply, QueryRequest
+from model_training.contracts.jobs import JobKind
+from services.gateway import repository
+from services.gateway.api.dependencies import (
+    After,
+    Asker,
+    Gateway,
+    IdempotencyKey,
+    Limit,
+    Parts,
+    Reader,
+    Submitter,
+)
+from services.gateway.domain import Principal
+from services.gateway.service import idempotency, jobs, work
+
+router = APIRouter(prefix="/v1")
+
+
+@router.post("/indexes", tags=["indexes"], summary="Build an index", response_model=Index)
+def create_index(
+    gateway: Parts, who: Submitter, request: IndexCreate, idempotency_key: IdempotencyKey = None
+) -> dict[str, Any]:
+    """Queue the building of a retrieval index from uploaded chunks."""
+    with gateway.database.session() as session:
+        return idempotency.once(
+            session,
+            who,
+            idempotency_key,
+            "/v1/indexes",
+            request.model_dump(mode="json"),
+            lambda: work.create_index(session, who, request, gateway.settings.max_attempts),
+        )
+
+
+@router.post("/evaluations", tags=["evaluations"], summary="Evaluate a model", response_model=Evaluation)
+def create_evaluation(
+    gateway: Parts, who: Submitter, request: EvaluationCreate, idempotency_key: IdempotencyKey = None
+) -> dict[str, Any]:
+    """Queue an evaluation of a base, a tuned model, or either behind an index."""
+    with gateway.database.session() as session:
+        return idempotency.once(
+            session,
+            who,
+            idempotency_key,
+            "/v1/evaluations",
+            request.model_dump(mode="json"),
+            lambda: work.create_evaluation(session, who, request, gateway.settings.max_attempts),
+        )
+
+
+@router.post("/comparisons", tags=["comparisons"], summary="Compare arms", response_model=Comparison)
+def create_comparison(
+    gateway: Parts, who: Submitter, request: ComparisonCreate, idempotency_key: IdempotencyKey = None
+) -> dict[str, Any]:
+    """Queue a comparison of several ways to answer the same items."""
+    with gateway.database.session() as session:
+        return idempotency.once(
+            session,
+            who,
+            idempotency_key,
+            "/v1/comparisons",
+            request.model_dump(mode="json"),
+            lambda: work.create_comparison(session, who, request, gateway.settings.max_attempts),
+        )
+
+
+@router.get("/indexes", tags=["indexes"], summary="List indexes")
+def list_indexes(gateway: Parts, who: Reader, after: After = None, limit: Limit = 20) -> Page[Index]:
+    """Newest first."""
+    rows, more = _rows(gateway, who, JobKind.INDEX, after, limit)
+    data = [work.describe_index(row) for row in rows]
+    return Page(data=data, first_id=_first(rows), last_id=_last(rows), has_more=more)
+
+
+@router.get("/evaluations", tags=["evaluations"], summary="List evaluations")
+def list_evaluations(gateway: Parts, who: Reader, after: After = None, limit: Limit = 20) -> Page[Evaluation]:
+    """Newest first."""
+    rows, more = _rows(gateway, who, JobKind.EVALUATE, after, limit)
+    data = [work.describe_evaluation(row) for row in rows]
+    return Page(data=data, first_id=_first(rows), last_id=_last(rows), has_more=more)
+
+
+@router.get("/comparisons", tags=["comparisons"], summary="List comparisons")
+def list_comparisons(gateway: Parts, who: Reader, after: After = None, limit: Limit = 20) -> Page[Comparison]:
+    """Newest first."""
+    rows, more = _rows(gateway, who, JobKind.COMPARE, after, limit)
+    data = [work.describe_comparison(row) for row in rows]
+    return Page(data=data, first_id=_first(rows), last_id=_last(rows), has_more=more)
+
+
+@router.get("/indexes/{index_id}", tags=["indexes"], summary="Retrieve an index")
+def get_index(gateway: Parts, who: Reader, index_id: str) -> Index:
+    """State, size and embedder."""
+    with gateway.database.session() as session:
+        return work.describe_index(jobs.require(session, who, index_id, JobKind.INDEX))
+
+
+@router.post(
+    "/indexes/{index_id}/query", tags=["indexes"], summary="Search an index", response_model=QueryReply
+)
+def query_index(gateway: Parts, who: Asker, index_id: str, request: QueryRequest) -> Response:
+    """The passages nearest to a question, best first. The index is named by id or by name."""
+    with gateway.database.session() as session:
+        row = repository.newest_index(session, who.project_id, index_id)
+    if row is None:
+        raise NotFound(
+            f"There is no finished index {index_id!r}.", param="index", hint="`mt jobs list --kind index`."
+        )
+    body = request.model_dump(mode="json")
+    return _forward(gateway, "POST", f"{gateway.settings.rag_url}/v1/indexes/{row.id}/query", body)
+
+
+@router.get(
+    "/evaluations/{id}", tags=["evaluations"], summary="Retrieve an evaluation", response_model=Evaluation
+)
+def get_evaluation(gateway: Parts, who: Reader, id: str) -> Response:
+    """Outcome by suite, with intervals."""
+    _require(gateway, who, id, JobKind.EVALUATE)
+    return _forward(gateway, "GET", f"{gateway.settings.evaluator_url}/v1/evaluations/{id}")
+
+
+@router.get("/evaluations/{id}/items", tags=["evaluations"], summary="List an evaluation's items")
+def get_evaluation_items(gateway: Parts, who: Reader, id: str, request: Request) -> Response:
+    """Every item's prompt, output, score and reason."""
+    _require(gateway, who, id, JobKind.EVALUATE)
+    return _forward(
+        gateway, "GET", f"{gateway.settings.evaluator_url}/v1/evaluations/{id}/items?{request.url.query}"
+    )
+
+
+@router.get(
+    "/comparisons/{id}", tags=["comparisons"], summary="Retrieve a comparison", response_model=Comparison
+)
+def get_comparison(gateway: Parts, who: Reader, id: str) -> Response:
+    """Arms, paired differences and the verdict."""
+    _require(gateway, who, id, JobKind.COMPARE)
+    return _forward(gateway, "GET", f"{gateway.settings.comparator_url}/v1/comparisons/{id}")
+
+
+@router.get("/comparisons/{id}/items", tags=["comparisons"], summary="List items side by side")
+def get_comparison_items(gateway: Parts, who: Reader, id: str, request: Request) -> Response:
+    """Every item with each arm's answer."""
+    _require(gateway, who, id, JobKind.COMPARE)
+    url = f"{gateway.settings.comparator_url}/v1/comparisons/{id}/items?{request.url.query}"
+    return _forward(gateway, "GET", url)
+
+
+@router.get("/comparisons/{id}/report.{format}", tags=["comparisons"], summary="Download a report")
+def get_report(gateway: Parts, who: Reader, id: str, format: str) -> Response:
+    """The report as html, md or json."""
+    _require(gateway, who, id, JobKind.COMPARE)
+    return _forward(gateway, "GET", f"{gateway.settings.comparator_url}/v1/comparisons/{id}/report.{format}")
+
+
+def _rows(
+    gateway: Gateway, who: Principal, kind: JobKind, after: str | None, limit: int
+) -> tuple[list[JobRow], bool]:
+    with gateway.database.session() as session:
+        return jobs.list_rows(session, who, after=after, limit=limit, kind=kind)
+
+
+def _first(rows: list[JobRow]) -> str | None:
+    return rows[0].id if rows else None
+
+
+def _last(rows: list[JobRow]) -> str | None:
+    return rows[-1].id if rows else None
+
+
+def _require(gateway: Gateway, who: Principal, job_id: str, kind: JobKind) -> None:
+    with gateway.database.session() as session:
+        jobs.require(session, who, job_id, kind)
+
+
+def _forward(gateway: Gateway, method: str, url: str, body: object = None) -> Response:
+    try:
+        answer = gateway.http.request(method, url, json=body)
+    except httpx.HTTPError as error:
+        host = httpx.URL(url).host
+        raise Unavailable(
+            f"A service of the platform does not answer ({host}:{httpx.URL(url).port}).",
+            hint="`mt status` shows which.",
+        ) from error
+    return Response(answer.content, answer.status_code, media_type=answer.headers.get("content-type"))

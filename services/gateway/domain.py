@@ -1,0 +1,50 @@
+"""Who asks, what a model's name means, and how pages are cut."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+DEFAULT_PROJECT = "proj_default"
+ALL_SCOPES = frozenset({"read", "submit", "infer", "admin"})
+RAG_PREFIX = "rag:"
+TUNED_PREFIX = "model_"
+
+_INDEX_NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,63}")
+
+
+@dataclass(frozen=True)
+class Principal:
+    """Whoever holds the key of a request."""
+
+    project_id: str
+    scopes: frozenset[str]
+
+
+@dataclass(frozen=True)
+class ModelName:
+    """A model's name taken apart: a base or tuned model, alone or behind an index."""
+
+    model: str
+    index: str | None = None
+
+    @property
+    def is_tuned(self) -> bool:
+        """Whether the model is a tuned one."""
+        return self.model.startswith(TUNED_PREFIX)
+
+
+def parse_model_name(name: str) -> ModelName:
+    """Take `gemma-3-270m`, `model_…` or `rag:<index>@<model>` apart.
+
+    Raises:
+        ValueError: the name begins with `rag:` and lacks a part.
+    """
+    if not name.startswith(RAG_PREFIX):
+        return ModelName(name)
+    index, at, model = name.removeprefix(RAG_PREFIX).partition("@")
+    if not at or not model or not _INDEX_NAME.fullmatch(index):
+        raise ValueError(
+            f"{name!r} is not of the form rag:<index>@<model>, for example rag:docs@gemma-3-270m"
+        )
+    return ModelName(model, index)

@@ -1,0 +1,81 @@
+"""The public door: builds the gateway's parts and serves them."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager
+from functools import partial
+
+import httpx
+from fastapi import FastAPI
+from starlette.middleware.trustedhost import TrustedHostMiddleware
+
+from libs.common.artifacts import ArtifactStore
+from libs.common.db.engine import Database
+from libs.common.jobs.keeper import Keeper
+from libs.common.jobs.queue import make_celery, ring
+from libs.common.service import create_app, serve
+from libs.common.telemetry import configure_logging
+from services.gateway.adapters.postgres_listener import JobListener
+from services.gateway.api import chat, files, fine_tuning, jobs, models, work
+from services.gateway.api.dependencies import Gateway
+from services.gateway.service import keys
+from services.gateway.service.files import FileService
+from services.gateway.settings import GatewaySettings
+
+DESCRIPTION = """Fine-tune, retrieve, do both, or leave the model alone: one door to all of it.
+
+Files, fine-tuning jobs, models, chat and completions have OpenAI's shape; code written for OpenAI's API moves here by
+changing the base URL. Errors are RFC 9457 problems with a stable `code`, the field at fault and a hint."""
+
+
+def build(settings: GatewaySettings) -> FastAPI:
+    """The application with everything wired."""
+    database = Database(settings.database_url, pool_size=10)
+    listener = JobListener(settings.database_url)
+    token = settings.internal_token.get_secret_value()
+    client = {"headers": {"Authorization": f"Bearer {token}"}, "timeout": settings.chat_timeout_s}
+    gateway = Gateway(
+        settings=settings,
+        database=database,
+        files=FileService(settings.home, settings.max_file_bytes),
+        artifacts=ArtifactStore(settings.home / "artifacts"),
+        listener=listener,
+        http=httpx.Client(**client),
+        streaming=httpx.AsyncClient(**client, limits=httpx.Limits(max_connections=None)),
+    )
+    keeper = Keeper(database, partial(ring, make_celery(settings.broker_url)))
+
+    @asynccontextmanager
+    async def lifespan(_: FastAPI) -> AsyncGenerator[None]:
+        with database.session() as session:
+            keys.bootstrap(session, settings)
+        listener.start(asyncio.get_running_loop())
+        keeper.start()
+        yield
+        keeper.stop()
+        listener.stop()
+        await gateway.streaming.aclose()
+        gateway.http.close()
+        database.close()
+
+    app = create_app(
+        "gateway", ready=database.ready, lifespan=lifespan, title="Model training", description=DESCRIPTION
+    )
+    app.state.gateway = gateway
+    app.add_middleware(TrustedHostMiddleware, allowed_hosts=settings.allowed_hosts)
+    for module in (files, fine_tuning, jobs, work, models, chat):
+        app.include_router(module.router)
+    return app
+
+
+def main() -> None:
+    """Read the settings and serve until told to stop."""
+    settings = GatewaySettings()  # pyright: ignore[reportCallIssue] (the environment fills it)
+    configure_logging("gateway", settings.log_level)
+    serve(build(settings), settings.gateway_url)
+
+
+if __name__ == "__main__":
+    main()

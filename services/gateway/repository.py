@@ -1,0 +1,198 @@
+"""All SQL of the gateway."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TypeVar
+
+from sqlalchemy import ColumnElement, func, select
+from sqlalchemy.dialects.postgresql import insert
+from sqlalchemy.orm import InstrumentedAttribute, Session
+
+from libs.common.db.tables import (
+    ApiKeyRow,
+    ArtifactRow,
+    CheckpointRow,
+    FileRow,
+    IdempotencyRow,
+    IndexRow,
+    JobEventRow,
+    JobMetricRow,
+    JobRow,
+    ModelRow,
+    ProjectRow,
+)
+from model_training.contracts.jobs import FINAL_STATES, JobKind, JobState
+
+Row = TypeVar("Row", FileRow, JobRow, ModelRow, IndexRow)
+
+
+def ensure_project(session: Session, project_id: str, name: str) -> None:
+    """Create a project if it is not there."""
+    session.execute(insert(ProjectRow).values(id=project_id, name=name).on_conflict_do_nothing())
+
+
+def ensure_key(session: Session, key: ApiKeyRow) -> None:
+    """Store a key if its digest is not known yet."""
+    values = {
+        "id": key.id,
+        "project_id": key.project_id,
+        "name": key.name,
+        "digest": key.digest,
+        "scopes": key.scopes,
+    }
+    session.execute(insert(ApiKeyRow).values(values).on_conflict_do_nothing())
+
+
+def find_key(session: Session, digest: str) -> ApiKeyRow | None:
+    """The key of a digest, unless it is revoked or has expired."""
+    return session.scalars(
+        select(ApiKeyRow).where(
+            ApiKeyRow.digest == digest,
+            ApiKeyRow.revoked_at.is_(None),
+            ApiKeyRow.expires_at.is_(None) | (ApiKeyRow.expires_at > func.now()),
+        )
+    ).one_or_none()
+
+
+def get(session: Session, table: type[Row], project_id: str, id: str) -> Row | None:
+    """A row of a project by its id."""
+    return session.scalars(select(table).where(table.id == id, table.project_id == project_id)).one_or_none()
+
+
+def page(
+    session: Session,
+    table: type[Row],
+    project_id: str,
+    *,
+    after: str | None,
+    limit: int,
+    where: Sequence[ColumnElement[bool]] = (),
+) -> tuple[list[Row], bool]:
+    """Rows of a project, newest first, and whether there are more. Ids sort by time."""
+    query = select(table).where(table.project_id == project_id, *where)
+    if after is not None:
+        query = query.where(_suffix(table.id) < _suffix_of(after))
+    rows = list(session.scalars(query.order_by(_suffix(table.id).desc()).limit(limit + 1)).all())
+    return rows[:limit], len(rows) > limit
+
+
+def _suffix(column: InstrumentedAttribute[str]) -> ColumnElement[str]:
+    # Ids of several kinds share one list of jobs; only what follows the prefix sorts by time.
+    return func.split_part(column, "_", 2)
+
+
+def _suffix_of(id: str) -> str:
+    return id.partition("_")[2]
+
+
+def newest_index(session: Session, project_id: str, name: str) -> IndexRow | None:
+    """The newest index of a name, or the index of an id."""
+    return session.scalars(
+        select(IndexRow)
+        .where(IndexRow.project_id == project_id, (IndexRow.name == name) | (IndexRow.id == name))
+        .order_by(IndexRow.id.desc())
+        .limit(1)
+    ).one_or_none()
+
+
+def model_of_job(session: Session, job_id: str) -> ModelRow | None:
+    """The model that a training job made."""
+    return session.scalars(select(ModelRow).where(ModelRow.job_id == job_id)).first()
+
+
+def checkpoints(session: Session, job_id: str) -> list[CheckpointRow]:
+    """Committed checkpoints of a job, newest first."""
+    query = select(CheckpointRow).where(CheckpointRow.job_id == job_id).order_by(CheckpointRow.step.desc())
+    return list(session.scalars(query).all())
+
+
+def queue_position(session: Session, job: JobRow) -> int | None:
+    """How many jobs of the same kind wait before this one; None if it does not wait."""
+    if job.state != JobState.QUEUED.value:
+        return None
+    return session.scalar(
+        select(func.count()).where(
+            JobRow.kind == job.kind, JobRow.state == JobState.QUEUED.value, JobRow.queued_at < job.queued_at
+        )
+    )
+
+
+def events_after(session: Session, job_id: str, sequence: int, limit: int) -> list[JobEventRow]:
+    """Events with a larger sequence, oldest first."""
+    query = (
+        select(JobEventRow)
+        .where(JobEventRow.job_id == job_id, JobEventRow.sequence > sequence)
+        .order_by(JobEventRow.sequence)
+        .limit(limit)
+    )
+    return list(session.scalars(query).all())
+
+
+def events_before(session: Session, job_id: str, sequence: int | None, limit: int) -> list[JobEventRow]:
+    """Events with a smaller sequence, newest first."""
+    query = select(JobEventRow).where(JobEventRow.job_id == job_id)
+    if sequence is not None:
+        query = query.where(JobEventRow.sequence < sequence)
+    return list(session.scalars(query.order_by(JobEventRow.sequence.desc()).limit(limit)).all())
+
+
+def metrics(session: Session, job_id: str, after_step: int, limit: int) -> list[JobMetricRow]:
+    """Metric points after a step, in order."""
+    query = (
+        select(JobMetricRow)
+        .where(JobMetricRow.job_id == job_id, JobMetricRow.step > after_step)
+        .order_by(JobMetricRow.step)
+        .limit(limit)
+    )
+    return list(session.scalars(query).all())
+
+
+def job_using_file(session: Session, project_id: str, file_id: str) -> str | None:
+    """An unfinished job whose spec names the file."""
+    open_states = [state.value for state in JobState if state not in FINAL_STATES]
+    return session.scalar(
+        select(JobRow.id)
+        .where(
+            JobRow.project_id == project_id,
+            JobRow.state.in_(open_states),
+            func.jsonb_path_exists(JobRow.spec, "$.** ? (@ == $id)", func.jsonb_build_object("id", file_id)),
+        )
+        .limit(1)
+    )
+
+
+def content_is_used(session: Session, sha256: str) -> bool:
+    """Whether any file still has this content."""
+    return session.scalar(select(FileRow.id).where(FileRow.sha256 == sha256).limit(1)) is not None
+
+
+def add_artifact(session: Session, artifact: ArtifactRow) -> None:
+    """Record an artifact; the same content may be recorded again."""
+    values = {
+        "sha256": artifact.sha256,
+        "kind": artifact.kind,
+        "bytes": artifact.bytes,
+        "job_id": artifact.job_id,
+    }
+    session.execute(insert(ArtifactRow).values(values).on_conflict_do_nothing())
+
+
+def idempotent_answer(session: Session, project_id: str, key: str) -> IdempotencyRow | None:
+    """The stored answer of a key, after waiting for a request with the same key that is under way."""
+    session.execute(
+        select(
+            func.pg_advisory_xact_lock(func.hashtextextended(f"{project_id}\0{key}".replace("\0", "/"), 0))
+        )
+    )
+    return session.get(IdempotencyRow, (project_id, key))
+
+
+def of_kind(kind: JobKind) -> ColumnElement[bool]:
+    """A filter for jobs of a kind."""
+    return JobRow.kind == kind.value
+
+
+def job(session: Session, job_id: str) -> JobRow:
+    """The job of an id that is known to exist."""
+    return session.get_one(JobRow, job_id)
