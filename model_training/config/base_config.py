@@ -10,7 +10,8 @@ variables (`MT_TRAINING__LEARNING_RATE`), explicit overrides. A file looks like 
       production:             # used when MT_ENV=production; without MT_ENV, `dev` is used
         epochs: 3
 
-Lists and values are replaced by later layers, never merged. Paths among the values are relative to the working directory.
+An overlay stands right above its own file, so what a file says wins over all that it extends, overlays included. Lists
+are replaced by later layers, never merged. Paths among the values are relative to the working directory.
 """
 
 from __future__ import annotations

@@ -29,9 +29,9 @@ class ComparisonConfig(BaseConfig):
         "chunks": "chunks_path",
     }
 
-    test_queries: list[Query] = []
+    test_queries: list[Query] = Field(default=[])
     """Free questions that every arm answers, shown side by side. They have no reference and decide nothing."""
-    benchmark_suite: list[SuiteName] = []
+    benchmark_suite: list[SuiteName] = Field(default=[])
     """Suites that the verdict stands on: `humaneval`, or names that the items of `evaluation_file` carry. May be empty
     when there are `test_queries`; with neither, the suites of `evaluation_file` are used."""
     evaluation_file: str | None = Field(default="data/evaluation", min_length=1)

@@ -36,7 +36,7 @@ class Fault:
 
 
 class ConfigError(UserError):
-    """A configuration cannot be used. `faults` holds every broken rule; the message names the first and counts on."""
+    """A configuration cannot be used. `faults` holds every broken rule; the message names them."""
 
     def __init__(self, message: str, *, hint: str | None = None, faults: Sequence[Fault] = ()) -> None:
         super().__init__(message, hint=hint)
@@ -46,12 +46,13 @@ class ConfigError(UserError):
     def of(cls, owner: str, faults: Sequence[Fault]) -> ConfigError:
         """The error of one or more faults in `owner`, the name of a configuration class."""
         if len(faults) == 1:
-            return cls(f"{owner}.{_sentence(str(faults[0]))}", hint=faults[0].hint, faults=faults)
-        lines = [f"  {owner}.{_sentence(str(fault))} {fault.hint or ''}".rstrip() for fault in faults]
+            return cls(_sentence(owner, faults[0]), hint=faults[0].hint, faults=faults)
+        lines = [f"  {_sentence(owner, fault)} {fault.hint or ''}".rstrip() for fault in faults]
         return cls("\n".join([f"{len(faults)} settings cannot be used.", *lines]), faults=faults)
 
 
-def _sentence(text: str) -> str:
+def _sentence(owner: str, fault: Fault) -> str:
+    text = str(fault) if fault.field.startswith("MT_") else f"{owner}.{fault}"
     return text if text.endswith((".", "?", "!")) else f"{text}."
 
 

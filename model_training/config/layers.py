@@ -20,7 +20,7 @@ DEFAULT_ENVIRONMENT = "dev"
 
 
 def file_layers(source: str | os.PathLike[str] | None, environment: str, kind: str) -> list[Layer]:
-    """Layers of a file or preset: everything it extends first, itself, then the overlays of `environment` in that order.
+    """Layers of a file or preset: everything that it extends first, then itself; each file's overlay right behind it.
 
     Raises ConfigError for a circle, a missing file, or a file of another kind.
     """
@@ -32,8 +32,12 @@ def file_layers(source: str | os.PathLike[str] | None, environment: str, kind: s
             raise ConfigError(
                 f"{file.label} is of kind {file.kind!r}, not {kind!r}.", hint="Name another file."
             )
-    overlays = [file.overlays[environment] for file in stack if environment in file.overlays]
-    return [file.layer for file in stack] + overlays
+    layers: list[Layer] = []
+    for file in stack:
+        layers.append(file.layer)
+        if environment in file.overlays:
+            layers.append(file.overlays[environment])
+    return layers
 
 
 def current_environment(environment: str | None, env: Mapping[str, str]) -> str:
