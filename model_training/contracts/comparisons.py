@@ -37,8 +37,12 @@ class ComparisonCreate(Wire):
     prices: Prices = Prices()
     alpha: float = Field(default=0.05, gt=0, lt=0.5)
     smallest_useful_difference: float = Field(default=0.05, gt=0, lt=1)
-    training_job: str | None = Field(default=None, description="Whose time and cost count for the tuned arms.")
-    dataset: dict[str, Any] | None = Field(default=None, description="The data set's report, shown in the report.")
+    training_job: str | None = Field(
+        default=None, description="Whose time and cost count for the tuned arms."
+    )
+    dataset: dict[str, Any] | None = Field(
+        default=None, description="The data set's report, shown in the report."
+    )
     seed: int = 0
     metadata: dict[str, str] = {}
 
@@ -65,10 +69,14 @@ class ArmResult(Reply):
     prompt_tokens: int
     completion_tokens: int
     cost_usd: float
+    machine_s: float | None = None
+    """Seconds of the machine that the answers took; what `cost_usd` is made of."""
+    effort: int = 0
+    """What the arm takes to run, as a rank: base 0, retrieval 1, tuned 2, both 3."""
 
 
 class PairResult(Reply):
-    """The paired difference `b - a` of one metric over the same items."""
+    """The paired difference `b - a` of one metric over the same items; `a` is the simpler arm."""
 
     a: str
     b: str
@@ -80,10 +88,16 @@ class PairResult(Reply):
     p: float
     p_adjusted: float
     test: str
+    only_a: int | None = None
+    """Items that only `a` got right; None for scores."""
+    only_b: int | None = None
 
 
 class Verdict(Reply):
-    """What to deploy, how sure that is, and what more evidence would take."""
+    """What to deploy, how sure that is, and what more evidence would take.
+
+    `items_needed` counts items beyond those used; `items_available` those that the suites still hold.
+    """
 
     recommended: str | None
     confidence: Literal["high", "moderate", "cannot_tell"]

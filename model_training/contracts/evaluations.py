@@ -21,7 +21,9 @@ class CallCheck(Wire):
     type: Literal["call"] = "call"
     package: str = Field(description="Import name of the library, for example `more_itertools`.")
     imports: list[str] = Field(default=[], description="Import statements that are in force for the answer.")
-    setup: list[str] = Field(default=[], description="Statements run before the answer, for example `data = [1, 2]`.")
+    setup: list[str] = Field(
+        default=[], description="Statements run before the answer, for example `data = [1, 2]`."
+    )
     expected: str
     must_call: str | None = Field(default=None, description="Any function of the package when absent.")
 
@@ -100,7 +102,17 @@ class ItemResult(Reply):
     correct: bool
     score: float
     scores: dict[str, float] = {}
-    status: Literal["passed", "wrong", "no_answer", "error", "timeout", "out_of_memory", "forbidden", "not_called"]
+    status: Literal[
+        "passed",
+        "wrong",
+        "no_answer",
+        "error",
+        "timeout",
+        "out_of_memory",
+        "forbidden",
+        "not_called",
+        "not_graded",
+    ]
     reason: str
     latency_s: float
     prompt_tokens: int

@@ -1,0 +1,1 @@
+"""Compares arms over the same items and says which to deploy, how sure that is, and why."""

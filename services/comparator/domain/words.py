@@ -1,0 +1,40 @@
+"""How numbers are put into sentences."""
+
+from __future__ import annotations
+
+from model_training.contracts.comparisons import ArmResult, PairResult
+
+
+def points(value: float) -> str:
+    """A difference of rates in percentage points, with its sign: `+12.5 points`."""
+    return f"{100 * value:+.1f} points"
+
+
+def span(pair: PairResult) -> str:
+    """A pair's interval in points: `[+2.1, +22.4]`."""
+    return f"[{100 * pair.ci_low:+.1f}, {100 * pair.ci_high:+.1f}]"
+
+
+def p_value(p: float) -> str:
+    """`p = 0.031`, and `p < 0.001` below that."""
+    return "p < 0.001" if p < 0.001 else f"p = {p:.3f}"
+
+
+def score_of(arm: ArmResult) -> str:
+    """`45 of 200 (22.5%)`."""
+    return f"{arm.correct} of {arm.n} ({arm.pass_rate:.1%})"
+
+
+def evidence(pair: PairResult) -> str:
+    """`+12.5 points [+2.1, +22.4], adjusted p = 0.031`."""
+    return f"{points(pair.difference)} {span(pair)}, adjusted {p_value(pair.p_adjusted)}"
+
+
+def listed(names: list[str]) -> str:
+    """`a`, `a and b`, `a, b and c`."""
+    return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"
+
+
+def items(count: int) -> str:
+    """`1 item`, `1,200 items`."""
+    return f"{count:,} item{'' if count == 1 else 's'}"
