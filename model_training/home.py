@@ -87,6 +87,13 @@ class Home:
                 hint="Name another one with --home DIR or MT_HOME.",
             ) from error
 
+    def gateway_url(self) -> str | None:
+        """Where the platform of this directory listens, or listened last; None if it was never started."""
+        try:
+            return str(json.loads(self.state_file.read_text(encoding="utf-8"))["gateway_url"])
+        except (OSError, ValueError, KeyError, TypeError):
+            return None
+
     def secrets(self) -> Secrets:
         """The secrets, made on first use."""
         path = self.root / "secrets.json"

@@ -19,7 +19,7 @@ from types import FrameType
 
 from model_training.embedded import process
 from model_training.embedded.plan import Options, child_environment, make_units
-from model_training.embedded.progress import last_message
+from model_training.embedded.progress import last_complaint, last_message
 from model_training.embedded.state import PlatformState, ServiceState, process_created
 from model_training.embedded.units import Unit
 from model_training.errors import UserError
@@ -212,6 +212,9 @@ class Supervisor:
 
     def _start_failure(self, running: Running, what: str) -> UserError:
         name = running.unit.name
+        complaint = last_complaint(self._home.log(name)) if running.unit.check is None else None
+        if complaint is not None:
+            return UserError(complaint.message, hint=complaint.hint)
         last = process.tail(self._home.log(name))
         shown = f" Its log ends with:\n{last}\n" if last else " "
         return UserError(

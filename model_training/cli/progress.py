@@ -1,0 +1,167 @@
+"""Following a job in the terminal: a live bar where there is one, plain lines where there is none."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TaskID, TaskProgressColumn, TextColumn
+from rich.text import Text
+
+from model_training.cli.console import INTERRUPTED, duration, err
+from model_training.client.client import Client
+from model_training.client.errors import JobFailed
+from model_training.client.resources.jobs import JobUpdate
+from model_training.contracts.jobs import FINAL_STATES, Job, JobEvent, JobState
+from model_training.errors import UserError
+
+PLAIN_EVERY_S = 10.0
+SHOWN = {
+    "loss": "loss {:.3f}",
+    "eval_loss": "validation {:.3f}",
+    "tokens_per_s": "{:.0f} tok/s",
+}
+"""Metrics that the bar shows, by name, and how."""
+
+
+class Detached(UserError):
+    """Watching was interrupted; the job goes on."""
+
+    def __init__(self, job_id: str) -> None:
+        super().__init__(
+            f"Stopped watching; job {job_id} goes on.",
+            hint=f"Come back with `mt jobs watch {job_id}`, end it with `mt jobs cancel {job_id}`.",
+            exit_code=INTERRUPTED,
+        )
+
+
+def watch(client: Client, job_id: str, console: Console | None = None, *, title: str | None = None) -> Job:
+    """Show a job until it has succeeded, and return its last state.
+
+    Args:
+        console: where to show it; standard error when None.
+        title: what the line is called; the job's kind when None.
+
+    Raises:
+        Detached: Ctrl-C; the job goes on.
+        JobFailed: the job failed or was cancelled.
+    """
+    where = console or err
+    view = _Bar(where, title) if where.is_terminal else _Lines(where, title)
+    update: JobUpdate | None = None
+    try:
+        with view:
+            for update in client.jobs.follow(job_id):
+                view.show(update)
+    except KeyboardInterrupt:
+        raise Detached(job_id) from None
+    assert update is not None, "following yields at least once"
+    if update.job.state != JobState.SUCCEEDED:
+        raise JobFailed(update.job)
+    return update.job
+
+
+class _View:
+    """What both ways of showing share: the newest metrics, and the job's line of text."""
+
+    def __init__(self, console: Console, title: str | None) -> None:
+        self._console = console
+        self._title = title
+        self._metrics: dict[str, float] = {}
+        self._started = time.monotonic()
+
+    def __enter__(self) -> None:
+        """Begin to show."""
+
+    def __exit__(self, *error: object) -> None:
+        """End to show."""
+
+    def show(self, update: JobUpdate) -> None:
+        """Show what is new."""
+        for point in update.metrics:
+            self._metrics.update(point.values)
+        for event in update.events:
+            if event.level != "info" or event.type in ("message", "checkpoint"):
+                self._event(event)
+        self._progress(update.job)
+
+    def _event(self, event: JobEvent) -> None:
+        styles = {"info": "dim", "warn": "yellow", "error": "red"}
+        self._console.print(Text(f"  {event.message}", style=styles[event.level]), soft_wrap=True)
+
+    def _progress(self, job: Job) -> None:
+        raise NotImplementedError
+
+    def _name(self, job: Job) -> str:
+        return self._title or job.kind.value
+
+    def _remaining_s(self, job: Job) -> float | None:
+        return None if job.state in FINAL_STATES else job.progress.eta_s
+
+
+class _Bar(_View):
+    def __init__(self, console: Console, title: str | None) -> None:
+        super().__init__(console, title)
+        self._bar = Progress(
+            TextColumn("{task.description}"),
+            BarColumn(bar_width=28),
+            TaskProgressColumn(),
+            TextColumn("{task.fields[detail]}"),
+            console=console,
+        )
+        self._task: TaskID | None = None
+
+    def __enter__(self) -> None:
+        """Begin to draw."""
+        self._bar.start()
+
+    def __exit__(self, *error: object) -> None:
+        """Leave the last line standing."""
+        self._bar.stop()
+
+    def _progress(self, job: Job) -> None:
+        if self._task is None:
+            self._task = self._bar.add_task(self._name(job), total=1.0, detail="")
+        fraction = 1.0 if job.state == JobState.SUCCEEDED else job.progress.fraction
+        self._bar.update(self._task, completed=fraction, detail=_detail(job, self._metrics, self._clock(job)))
+
+    def _clock(self, job: Job) -> str:
+        if job.state in FINAL_STATES:
+            return f"took {duration(_seconds(job) or time.monotonic() - self._started)}"
+        remaining = self._remaining_s(job)
+        return f"{duration(remaining)} left" if remaining is not None else ""
+
+
+class _Lines(_View):
+    def __init__(self, console: Console, title: str | None) -> None:
+        super().__init__(console, title)
+        self._printed = float("-inf")
+        self._state: JobState | None = None
+
+    def _progress(self, job: Job) -> None:
+        now = time.monotonic()
+        if job.state == self._state and now - self._printed < PLAIN_EVERY_S:
+            return
+        self._state, self._printed = job.state, now
+        remaining = self._remaining_s(job)
+        clock = f"{duration(remaining)} left" if remaining is not None else ""
+        fraction = 1.0 if job.state == JobState.SUCCEEDED else job.progress.fraction
+        detail = _detail(job, self._metrics, clock)
+        self._console.print(Text(f"{self._name(job)} {job.id} {fraction:4.0%} {detail}"), soft_wrap=True)
+
+
+def _detail(job: Job, metrics: Mapping[str, float], clock: str) -> str:
+    progress = job.progress
+    waiting = f"position {job.queue_position}" if job.queue_position else ""
+    step = f"{progress.step}/{progress.total}" if progress.total else ""
+    values = [text.format(metrics[name]) for name, text in SHOWN.items() if name in metrics]
+    state = "" if job.state in (JobState.RUNNING, JobState.SUCCEEDED) else job.state.value
+    message = progress.message if job.state not in FINAL_STATES else ""
+    return " · ".join(part for part in (state, waiting, step, message, *values, clock) if part)
+
+
+def _seconds(job: Job) -> float | None:
+    if job.started_at is None or job.finished_at is None:
+        return None
+    return (job.finished_at - job.started_at).total_seconds()

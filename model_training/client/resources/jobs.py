@@ -1,0 +1,158 @@
+"""Jobs of every kind: read, steer, and follow to their end."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import httpx
+from httpx_sse import EventSource, SSEError
+
+from model_training.client.errors import ApiError, ConnectionFailed, JobFailed
+from model_training.client.resources.paging import walk
+from model_training.client.transport import Transport
+from model_training.contracts.base import Page
+from model_training.contracts.jobs import FINAL_STATES, Job, JobEvent, JobKind, JobState, MetricPoint
+
+POLL_S = 0.7
+SILENCE_S = 35.0  # three missed heartbeats
+RECONNECT_PAUSE_S = 1.0
+PATIENCE_S = 120.0  # how long the gateway may be away before following gives up
+
+
+@dataclass(frozen=True)
+class JobUpdate:
+    """What is new about a job since the last update."""
+
+    job: Job
+    events: tuple[JobEvent, ...] = ()
+    metrics: tuple[MetricPoint, ...] = ()
+
+
+class Jobs:
+    """`/v1/jobs`."""
+
+    def __init__(self, transport: Transport) -> None:
+        self._transport = transport
+
+    def get(self, job_id: str) -> Job:
+        """One job."""
+        return self._transport.get(Job, f"/v1/jobs/{job_id}")
+
+    def list(
+        self,
+        *,
+        kind: JobKind | None = None,
+        state: JobState | None = None,
+        after: str | None = None,
+        limit: int = 20,
+    ) -> Page[Job]:
+        """One page, newest first."""
+        params = {
+            "kind": kind.value if kind else None,
+            "state": state.value if state else None,
+            "after": after,
+            "limit": limit,
+        }
+        return self._transport.get(Page[Job], "/v1/jobs", params)
+
+    def cancel(self, job_id: str) -> Job:
+        """End a job for good; what was committed stays."""
+        return self._transport.act(Job, f"/v1/jobs/{job_id}/cancel")
+
+    def pause(self, job_id: str) -> Job:
+        """Stop a job where it can go on later."""
+        return self._transport.act(Job, f"/v1/jobs/{job_id}/pause")
+
+    def resume(self, job_id: str) -> Job:
+        """Queue a paused job again."""
+        return self._transport.act(Job, f"/v1/jobs/{job_id}/resume")
+
+    def events(self, job_id: str, *, after: int = 0, limit: int = 500) -> Page[JobEvent]:
+        """One page of the job's history, oldest first, after a sequence number."""
+        params = {"after": after, "limit": limit}
+        return self._transport.get(Page[JobEvent], f"/v1/jobs/{job_id}/events", params)
+
+    def metrics(self, job_id: str, *, after: int = -1, limit: int = 500) -> Page[MetricPoint]:
+        """One page of metric points in the order of steps, after a step."""
+        params = {"after": after, "limit": limit}
+        return self._transport.get(Page[MetricPoint], f"/v1/jobs/{job_id}/metrics", params)
+
+    def watch(self, job_id: str, *, after: int = 0) -> Iterator[JobEvent]:
+        """Every event of a job as it happens, none twice and none missed, until the job has ended.
+
+        A stream that breaks is taken up again after the last event seen; where none can be had, pages are asked for.
+        """
+        while True:
+            try:
+                for event in self._stream(job_id, after):
+                    after = event.sequence
+                    yield event
+            except (httpx.TransportError, SSEError):
+                time.sleep(RECONNECT_PAUSE_S)
+            ended = self._patiently(job_id).state in FINAL_STATES
+            for event in self._events_after(job_id, after):
+                after = event.sequence
+                yield event
+            if ended:
+                return
+
+    def follow(self, job_id: str, *, poll_s: float = POLL_S) -> Iterator[JobUpdate]:
+        """The job again and again with what is new, until it has ended; made for progress bars."""
+        sequence, step = 0, -1
+        while True:
+            job = self._patiently(job_id)
+            events = tuple(self._events_after(job_id, sequence))
+            metrics = tuple(self._metrics_after(job_id, step)) if job.kind == JobKind.TRAIN else ()
+            sequence = events[-1].sequence if events else sequence
+            step = metrics[-1].step if metrics else step
+            yield JobUpdate(job, events, metrics)
+            if job.state in FINAL_STATES:
+                return
+            time.sleep(poll_s)
+
+    def wait(self, job_id: str, *, poll_s: float = POLL_S, timeout_s: float | None = None) -> Job:
+        """Wait until a job has succeeded.
+
+        Raises:
+            JobFailed: it failed or was cancelled.
+            TimeoutError: it did not end in time.
+        """
+        deadline = time.monotonic() + timeout_s if timeout_s is not None else float("inf")
+        while (job := self._patiently(job_id)).state not in FINAL_STATES:
+            if time.monotonic() > deadline:
+                raise TimeoutError(f"{job_id} is {job.state.value} after {timeout_s} s")
+            time.sleep(poll_s)
+        if job.state != JobState.SUCCEEDED:
+            raise JobFailed(job)
+        return job
+
+    def _stream(self, job_id: str, after: int) -> Iterator[JobEvent]:
+        headers = {"Accept": "text/event-stream", "Last-Event-ID": str(after)}
+        with self._transport.stream(f"/v1/jobs/{job_id}/events", headers, SILENCE_S) as response:
+            for message in EventSource(response).iter_sse():
+                if message.event == "end":
+                    return
+                if message.event != "progress" and message.data:
+                    yield JobEvent.model_validate_json(message.data)
+
+    def _events_after(self, job_id: str, sequence: int) -> Iterator[JobEvent]:
+        return walk(lambda after: self.events(job_id, after=int(after or sequence)))
+
+    def _metrics_after(self, job_id: str, step: int) -> Iterator[MetricPoint]:
+        return walk(lambda after: self.metrics(job_id, after=step if after is None else int(after)))
+
+    def _patiently(self, job_id: str) -> Job:
+        """The job, also when the gateway is away for a while (it restarts, say)."""
+        deadline = time.monotonic() + PATIENCE_S
+        while True:
+            try:
+                return self.get(job_id)
+            except (ConnectionFailed, ApiError) as error:
+                away = (
+                    isinstance(error, ConnectionFailed) or error.status >= httpx.codes.INTERNAL_SERVER_ERROR
+                )
+                if not away or time.monotonic() > deadline:
+                    raise
+                time.sleep(RECONNECT_PAUSE_S)

@@ -1,0 +1,57 @@
+"""Models that can answer, and adapters brought in from outside."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from model_training.client.transport import Transport
+from model_training.contracts.base import Page
+from model_training.contracts.models import ModelObject
+from model_training.errors import UserError
+
+TAKEN = (".safetensors", ".json")
+"""What an adapter's folder may send; pickled weights are never read."""
+
+
+class Models:
+    """`/v1/models`."""
+
+    def __init__(self, transport: Transport) -> None:
+        self._transport = transport
+
+    def list(self) -> Page[ModelObject]:
+        """Bases on this machine and tuned models, newest first."""
+        return self._transport.get(Page[ModelObject], "/v1/models")
+
+    def get(self, model_id: str) -> ModelObject:
+        """One model with its lineage."""
+        return self._transport.get(ModelObject, f"/v1/models/{model_id}")
+
+    def newest_tuned(self) -> ModelObject | None:
+        """The tuned model that was made last, or None."""
+        return next((m for m in self.list().data if m.root is not None and m.state != "refused"), None)
+
+    def import_adapter(self, directory: Path | str) -> ModelObject:
+        """Send an adapter's folder; the platform stores it as an artifact and makes it a model.
+
+        Only `.safetensors` and `.json` files at the top of the folder are sent.
+
+        Raises:
+            UserError: the folder is none, or holds no adapter.
+            ApiError: its base is unknown or a file is refused.
+        """
+        folder = Path(directory)
+        if not folder.is_dir():
+            raise UserError(
+                f"{folder} is not a folder.", hint="Name the folder that holds the adapter's files."
+            )
+        lacking = [
+            n for n in ("adapter_config.json", "adapter_model.safetensors") if not (folder / n).is_file()
+        ]
+        if lacking:
+            raise UserError(
+                f"{folder} holds no adapter: {' and '.join(lacking)} is not there.",
+                hint="Give a folder that PEFT saved with safetensors.",
+            )
+        files = [("files", path) for path in sorted(folder.iterdir()) if path.suffix in TAKEN]
+        return self._transport.upload(ModelObject, "/v1/models/import", files, {})

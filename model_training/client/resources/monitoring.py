@@ -1,0 +1,17 @@
+"""What the machine and the queue are doing."""
+
+from __future__ import annotations
+
+from model_training.client.transport import Transport
+from model_training.contracts.monitoring import Resources
+
+
+class Monitoring:
+    """`/v1/monitoring`."""
+
+    def __init__(self, transport: Transport) -> None:
+        self._transport = transport
+
+    def resources(self) -> Resources:
+        """Host, services, GPUs, queue and running jobs, now."""
+        return self._transport.get(Resources, "/v1/monitoring/resources")
