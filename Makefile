@@ -1,0 +1,45 @@
+# Every command a developer or a user needs. `make help` lists them.
+PYTHON ?= python3
+BIN := .venv/bin
+PACKAGES ?= more_itertools toolz boltons
+OUT ?= runs/demo
+
+.DEFAULT_GOAL := help
+.PHONY: help install demo up down status test test-full check format clean
+
+help:  ## List the commands
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+install:  ## Make .venv and install everything (a second run does nothing)
+	@PYTHON="$(PYTHON)" scripts/install
+
+demo: install  ## Fine-tune, retrieve, both or neither? A verdict on three libraries (PACKAGES="attrs" asks about another)
+	@$(BIN)/mt demo --out "$(OUT)" $(PACKAGES)
+
+up: install  ## Start the platform on this machine, in the background
+	@$(BIN)/mt up --detach
+
+status: install  ## Say what runs
+	@$(BIN)/mt status
+
+down: install  ## Stop the platform
+	@$(BIN)/mt down
+
+test: install  ## Run the tests (real PostgreSQL, Valkey, Celery, Gemma weights)
+	@$(BIN)/pytest -q -m "not slow and not gpu"
+
+test-full: install  ## Run every test at full size
+	@$(BIN)/pytest -q -m "not gpu"
+
+check: install  ## Lint, format, types and import rules
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+	@$(BIN)/pyright
+	@$(BIN)/lint-imports
+
+format: install  ## Format the code and mend what can be mended
+	@$(BIN)/ruff check --fix .
+	@$(BIN)/ruff format .
+
+clean:  ## Remove what was built; runs/ and the data directory stay
+	rm -rf .venv build dist *.egg-info .pytest_cache .ruff_cache .hypothesis
