@@ -21,7 +21,7 @@ from model_training.config.templates import template_text
 
 @dataclass(frozen=True)
 class PromptTemplate:
-    """How a model wants to be asked. `stop` are texts that end an answer; `answer_end` is the token that training appends."""
+    """How a model wants to be asked. `stop` are texts that end an answer; training appends the token `answer_end`."""
 
     name: str
     text: str
