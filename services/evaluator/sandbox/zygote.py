@@ -1,0 +1,220 @@
+"""The fork-server: imports the packages under test once, then forks a process per answer.
+
+Three processes: the server (here `main`), a keeper per answer that makes the answer's own namespaces, watches the
+time and kills (`keep`), and the answer itself (`_become_worker`). The server and the keeper never read what the answer is
+asked: that goes over a channel of which they only pass on the descriptor. Started by `pool`.
+"""
+
+from __future__ import annotations
+
+import gc
+import importlib
+import os
+import resource
+import select
+import signal
+import socket
+import sys
+import time
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import Any, NoReturn
+
+from services.evaluator.sandbox import codec, jail, linux, worker
+from services.evaluator.sandbox.limits import Limits
+
+_OWN = linux.CLONE_NEWPID | linux.CLONE_NEWNS | linux.CLONE_NEWNET | linux.CLONE_NEWIPC | linux.CLONE_NEWUTS
+
+
+@dataclass(frozen=True)
+class Order:
+    """One answer to run: its limits, its role and the descriptors that came with the order."""
+
+    limits: Limits
+    role: str
+    is_jailed: bool
+    base_bytes: int
+    channel: int
+    lifeline: int
+    peer: int | None
+
+
+def main(control_fd: int) -> None:
+    """Serve orders until the other side closes. Never returns an error: it says what went wrong on the channel."""
+    control = socket.socket(fileno=control_fd)
+    setup = codec.receive(control)
+    if setup is None:
+        return
+    for step in (_enter, _import):
+        try:
+            step(control, setup)
+        except BaseException as error:
+            text = f"{type(error).__name__}: {error}"[:500]
+            codec.send(control, {"failed": step.__name__.strip("_"), "text": text})
+            return
+    base_bytes = _address_space()
+    gc.collect()
+    gc.freeze()
+    codec.send(control, {"ready": True})
+    while _serve_order(control, bool(setup["jailed"]), base_bytes):
+        pass
+
+
+def _enter(control: socket.socket, setup: dict[str, Any]) -> None:
+    def ask_for_ids() -> None:
+        codec.send(control, {"ids": os.getpid()})
+        codec.receive(control)
+
+    _statm_fd.append(os.open("/proc/self/statm", os.O_RDONLY | os.O_CLOEXEC))
+    if setup["jailed"]:
+        jail.enter(str(setup["site"]), ask_for_ids)
+
+
+def _import(_: socket.socket, setup: dict[str, Any]) -> None:
+    sys.path[:] = [*jail.python_paths(), jail.SITE if setup["jailed"] else str(setup["site"])]
+    importlib.invalidate_caches()
+    for name in setup["packages"]:
+        importlib.import_module(name)
+
+
+_statm_fd: list[int] = []
+
+
+def _address_space() -> int:
+    """Bytes of address space that the warmed server holds; an answer's limit comes on top. The jail has no /proc."""
+    return int(os.pread(_statm_fd[0], 100, 0).split()[0]) * resource.getpagesize()
+
+
+def _serve_order(control: socket.socket, is_jailed: bool, base_bytes: int) -> bool:
+    header, fds, _, _ = socket.recv_fds(control, 4, 3)
+    if len(header) < 4:
+        return False
+    order = codec.receive_body(control, header) or {}
+    for name in order["modules"]:
+        with suppress(Exception):  # the answer's own import will say what is wrong
+            importlib.import_module(name)
+    peer = fds[2] if len(fds) > 2 else None
+    run = Order(Limits(**order["limits"]), order["role"], is_jailed, base_bytes, fds[0], fds[1], peer)
+    keeper = os.fork()
+    if keeper == 0:
+        _exit_after(lambda: keep(control, run))
+    for fd in fds:
+        os.close(fd)
+    _, status = os.waitpid(keeper, 0)
+    if status != 0:
+        codec.send(control, {"failed": "keeper", "text": f"the keeper ended with status {status}"})
+    return True
+
+
+def _exit_after(work: Any) -> NoReturn:
+    code = 70
+    with suppress(BaseException):
+        work()
+        code = 0
+    os._exit(code)
+
+
+def keep(control: socket.socket, order: Order) -> None:
+    """Start one answer in namespaces of its own, wait for its end or make it end, and report what it used."""
+    limits = order.limits
+    if order.is_jailed:
+        linux.unshare(_OWN)
+        size = f"size={limits.file_mb}m,nr_inodes={limits.files},mode=700,uid=0,gid=0"
+        linux.mount("tmpfs", "/tmp", "tmpfs", linux.MS_NOSUID | linux.MS_NODEV | linux.MS_NOEXEC, size)
+    else:
+        linux.prctl(linux.PR_SET_CHILD_SUBREAPER, 1)
+    started = time.monotonic()
+    pid = os.fork()
+    if pid == 0:
+        control.close()
+        os.close(order.lifeline)
+        _exit_after(lambda: _become_worker(order))
+    os.close(order.channel)
+    has_timed_out = _wait(pid, order.lifeline, limits.wall_s)
+    with suppress(ProcessLookupError):
+        os.kill(pid, signal.SIGKILL)
+    _, status, usage = os.wait4(pid, 0)
+    if not order.is_jailed:
+        _kill_the_rest(pid)
+    codec.send(
+        control,
+        {
+            "exit_code": os.WEXITSTATUS(status) if os.WIFEXITED(status) else None,
+            "signal": os.WTERMSIG(status) if os.WIFSIGNALED(status) else None,
+            "cpu_ms": int(1000 * (usage.ru_utime + usage.ru_stime)),
+            "memory_kb": usage.ru_maxrss,
+            "wall_ms": int(1000 * (time.monotonic() - started)),
+            "has_timed_out": has_timed_out,
+        },
+    )
+
+
+def _wait(pid: int, lifeline: int, seconds: float) -> bool:
+    """Until the process ends, the other side lets go of it, or time is up; True for the last."""
+    watch = os.pidfd_open(pid)
+    ready, _, _ = select.select([watch, lifeline], [], [], seconds)
+    return not ready
+
+
+def _kill_the_rest(group: int) -> None:
+    """Without a process namespace: the answer's orphans became the keeper's children; end them until none is left."""
+    with suppress(ProcessLookupError, PermissionError):
+        os.killpg(group, signal.SIGKILL)
+    me = os.getpid()
+    for _ in range(1000):
+        with open(f"/proc/{me}/task/{me}/children", encoding="ascii") as file:
+            children = [int(text) for text in file.read().split()]
+        for child in children:
+            with suppress(ProcessLookupError):
+                os.kill(child, signal.SIGKILL)
+        try:
+            os.waitpid(-1, 0)
+        except ChildProcessError:
+            return
+
+
+def _become_worker(order: Order) -> None:
+    os.setsid()
+    os.chdir("/tmp" if order.is_jailed else os.environ["HOME"])
+    kept = {0, 1, 2, order.channel} | ({order.peer} if order.peer is not None else set())
+    _close_all_but(kept)
+    _limit(order)
+    if order.is_jailed:
+        linux.drop_capabilities()
+    else:
+        linux.prctl(linux.PR_SET_NO_NEW_PRIVS, 1)
+    channel = socket.socket(fileno=order.channel)
+    if order.role == "answer":
+        worker.answer(channel)
+    elif order.peer is not None:
+        worker.verify(channel, socket.socket(fileno=order.peer))
+
+
+def _close_all_but(kept: set[int]) -> None:
+    low = 3
+    for fd in sorted(kept - {0, 1, 2}):
+        os.closerange(low, fd)
+        low = fd + 1
+    os.closerange(low, 4096)
+
+
+def _limit(order: Order) -> None:
+    limits = order.limits
+    memory = order.base_bytes + limits.memory_mb * 2**20
+    # In a jail the server and the keeper count too; outside it all processes of the user do, so the bound is theirs alone.
+    processes = limits.processes + 2 if order.is_jailed else _processes_of_user() + limits.processes
+    for what, value in (
+        (resource.RLIMIT_CPU, limits.cpu_s),
+        (resource.RLIMIT_AS, memory),
+        (resource.RLIMIT_FSIZE, limits.file_mb * 2**20),
+        (resource.RLIMIT_NOFILE, limits.open_files),
+        (resource.RLIMIT_NPROC, processes),
+        (resource.RLIMIT_CORE, 0),
+        (resource.RLIMIT_MEMLOCK, 0),
+        (resource.RLIMIT_MSGQUEUE, 0),
+    ):
+        resource.setrlimit(what, (value, value))
+
+
+def _processes_of_user() -> int:
+    return sum(entry.name.isdigit() and entry.stat().st_uid == os.geteuid() for entry in os.scandir("/proc"))
