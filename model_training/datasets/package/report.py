@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field
-from typing import Any
+from dataclasses import dataclass, field, fields, is_dataclass
+from typing import Any, cast
 
 from model_training.datasets.leaks import Leak
 from model_training.datasets.package.docstrings import Dropped
@@ -53,17 +53,20 @@ class DatasetReport:
 
     def as_json(self) -> dict[str, Any]:
         """Plain values, in a fixed order."""
-        return _sorted_counts(asdict(self))
+        return _plain(self)
 
 
-def _sorted_counts(value: Any) -> Any:
-    """Counters by falling count, so that the same data set gives the same bytes."""
+def _plain(value: Any) -> Any:
+    """Plain values; counters by falling count, so that the same data set gives the same bytes."""
+    if is_dataclass(value):
+        return {one.name: _plain(getattr(value, one.name)) for one in fields(value)}
     if isinstance(value, Counter):
-        return {key: count for key, count in sorted(value.items(), key=lambda pair: (-pair[1], str(pair[0])))}  # pyright: ignore[reportUnknownLambdaType]
+        counts = cast("Counter[str]", value)
+        return dict(sorted(counts.items(), key=lambda pair: (-pair[1], pair[0])))
     if isinstance(value, dict):
-        return {str(key): _sorted_counts(one) for key, one in value.items()}
+        return {str(key): _plain(one) for key, one in cast("dict[Any, Any]", value).items()}
     if isinstance(value, list | tuple):
-        return [_sorted_counts(one) for one in value]
+        return [_plain(one) for one in cast("list[Any]", value)]
     return value
 
 
