@@ -79,6 +79,10 @@ class Jobs:
         params = {"after": after, "limit": limit}
         return self._transport.get(Page[MetricPoint], f"/v1/jobs/{job_id}/metrics", params)
 
+    def all_metrics(self, job_id: str) -> Iterator[MetricPoint]:
+        """Every metric point in the order of steps."""
+        return self._metrics_after(job_id, -1)
+
     def watch(self, job_id: str, *, after: int = 0) -> Iterator[JobEvent]:
         """Every event of a job as it happens, none twice and none missed, until the job has ended.
 

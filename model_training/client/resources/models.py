@@ -27,9 +27,9 @@ class Models:
         """One model with its lineage."""
         return self._transport.get(ModelObject, f"/v1/models/{model_id}")
 
-    def newest_tuned(self) -> ModelObject | None:
-        """The tuned model that was made last, or None."""
-        return next((m for m in self.list().data if m.root is not None and m.state != "refused"), None)
+    def newest_tuned(self, base: str) -> ModelObject | None:
+        """The model of a base that was tuned last, or None."""
+        return next((m for m in self.list().data if m.root == base and m.state != "refused"), None)
 
     def import_adapter(self, directory: Path | str) -> ModelObject:
         """Send an adapter's folder; the platform stores it as an artifact and makes it a model.

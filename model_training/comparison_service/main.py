@@ -1,0 +1,179 @@
+"""Compare base, retrieval, the tuned model and both: build the index, queue the comparison, follow it, keep the report.
+
+The work is done by the platform's comparator; this starts a platform on this machine where none runs. Also a program:
+`python model_training/comparison_service/main.py`, and `mt compare` with options.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+from model_training.cli.console import err, out, print_table, run_script
+from model_training.cli.progress import watch
+from model_training.cli.session import connect
+from model_training.client.client import Client
+from model_training.client.data import data_files, upload_data
+from model_training.client.outputs import write_bytes
+from model_training.config.comparison_config import ComparisonConfig
+from model_training.contracts.comparisons import (
+    ArmSpec,
+    Comparison,
+    ComparisonCreate,
+    ComparisonReport,
+    Prices,
+    SideBySide,
+    Verdict,
+)
+from model_training.contracts.files import FilePurpose
+from model_training.contracts.jobs import JobState
+from model_training.contracts.models import ModelObject
+from model_training.errors import UserError
+from model_training.testing_service.main import prompt_of, resolve_model, suites_in, suites_of
+
+
+@dataclass(frozen=True)
+class ComparisonResult:
+    """A finished comparison with its report in three forms and every answer side by side."""
+
+    comparison: Comparison
+    report: ComparisonReport
+    answers: tuple[SideBySide, ...]
+    report_html: Path
+    report_md: Path
+    report_json: Path
+
+    @property
+    def verdict(self) -> Verdict:
+        """What to deploy, and how sure that is."""
+        return self.report.verdict
+
+    @property
+    def report_path(self) -> Path:
+        """The report for people."""
+        return self.report_html
+
+
+def main(config: ComparisonConfig | None = None) -> ComparisonResult:
+    """Compare as the configuration says and return what came out.
+
+    Raises:
+        UserError: data or model cannot be used, the platform cannot start, or a job failed.
+    """
+    config = config or ComparisonConfig.create_default()
+    config.check()
+    with connect() as client:
+        request = prepare(client, config)
+        queued = client.comparisons.create(request)
+        watch(client, queued.id, title=f"compare {len(request.arms)} arms")
+        result = collect(client, queued.id, Path(config.output_dir))
+    _print(result)
+    return result
+
+
+def prepare(client: Client, config: ComparisonConfig) -> ComparisonCreate:
+    """Everything that the comparison needs: index, models, items; the request that names them."""
+    tuned = _tuned(client, config) if any("tuned" in arm for arm in config.arms) else None
+    index = _index(client, config) if any("rag" in arm for arm in config.arms) else None
+    names = config.benchmark_suite
+    if not names and not config.test_queries and config.evaluation_file is not None:
+        names = sorted(suites_in(config.evaluation_file))
+    return ComparisonCreate(
+        arms=_arms(config, tuned, index),
+        suites=suites_of(client, names, config.evaluation_file, config.limit),
+        test_queries=config.test_queries,
+        prompt=prompt_of(client, config.shots, config.examples_file, config.max_tokens),
+        prices=Prices(machine_hour_usd=config.machine_hour_usd),
+        alpha=config.alpha,
+        smallest_useful_difference=config.smallest_useful_difference,
+        training_job=config.training_job or (tuned.job_id if tuned else None),
+        seed=config.seed,
+    )
+
+
+def collect(client: Client, comparison_id: str, directory: Path) -> ComparisonResult:
+    """The result of a comparison that is done, with its report written into a directory."""
+    comparison = client.comparisons.get(comparison_id)
+    paths = {
+        fmt: write_bytes(directory / f"report.{fmt}", client.comparisons.report(comparison_id, fmt))
+        for fmt in ("html", "md", "json")
+    }
+    return ComparisonResult(
+        comparison=comparison,
+        report=ComparisonReport.model_validate_json(paths["json"].read_bytes()),
+        answers=tuple(client.comparisons.items(comparison_id)),
+        report_html=paths["html"],
+        report_md=paths["md"],
+        report_json=paths["json"],
+    )
+
+
+def _tuned(client: Client, config: ComparisonConfig) -> ModelObject | None:
+    if config.trained_model is not None:
+        return client.models.get(resolve_model(client, config.trained_model, "trained_model"))
+    newest = client.models.newest_tuned(config.base_model)
+    if newest is None:
+        err.print(
+            f"No tuned model of {config.base_model} yet: the tuned arms are left out. `mt train` makes one."
+        )
+    return newest
+
+
+def _index(client: Client, config: ComparisonConfig) -> str:
+    """The name of an index over the chunks; one that was built from the same content is used again."""
+    if config.index is not None:
+        return config.index
+    content = hashlib.sha256()
+    for path in data_files(config.chunks_path, "chunks_path"):
+        content.update(path.read_bytes())
+    name = f"chunks-{content.hexdigest()[:16]}"
+    ready = [
+        i for i in client.indexes.list(limit=100).data if i.name == name and i.state == JobState.SUCCEEDED
+    ]
+    if not ready:
+        file = upload_data(client, config.chunks_path, FilePurpose.CHUNKS, field="chunks_path")
+        watch(client, client.indexes.create(name, [file.id]).id, title="index")
+    return name
+
+
+def _arms(config: ComparisonConfig, tuned: ModelObject | None, index: str | None) -> list[ArmSpec]:
+    models = {"base": config.base_model, "tuned": tuned.id if tuned else None}
+    arms: list[ArmSpec] = []
+    for arm in config.arms:
+        model = models["tuned" if "tuned" in arm else "base"]
+        if model is not None:
+            arms.append(ArmSpec(name=arm, model=f"rag:{index}@{model}" if "rag" in arm else model))
+    if not arms:
+        raise UserError(
+            f"arms = {config.arms}: all of them need a tuned model of {config.base_model}, and there is none.",
+            hint="Train one with `mt train`, or set trained_model.",
+        )
+    return arms
+
+
+def _print(result: ComparisonResult) -> None:
+    print_table(
+        ("arm", "items", "passed", "rate", "95% interval", "median answer"),
+        (
+            (
+                a.name,
+                a.n,
+                a.correct,
+                f"{a.pass_rate:.1%}",
+                f"{a.ci_low:.1%} to {a.ci_high:.1%}",
+                f"{a.latency_p50_s:.2f} s",
+            )
+            for a in result.report.arms
+        ),
+        "No arm answered.",
+    )
+    verdict = result.verdict
+    chosen = verdict.recommended or "cannot tell yet"
+    out.print(f"[bold]{chosen}[/] ({verdict.confidence}): {verdict.reason}", soft_wrap=True)
+    out.print(f"Report: {result.report_path}", soft_wrap=True)
+
+
+if __name__ == "__main__":
+    sys.exit(run_script(main))

@@ -1,0 +1,67 @@
+"""What psutil knows of this machine and of the platform's processes on it."""
+
+from __future__ import annotations
+
+import os
+import threading
+from pathlib import Path
+
+import psutil
+
+from model_training.contracts.monitoring import HostUsage, ProcessUsage
+from model_training.embedded.state import current
+from model_training.home import Home
+
+
+class Host:
+    """Measures the machine. Percentages cover the time since the last call, so one object is kept."""
+
+    def __init__(self, home: Path) -> None:
+        self._home = home
+        self._known: dict[int, psutil.Process] = {}
+        self._lock = threading.Lock()
+        psutil.cpu_percent()  # the first call only sets the mark
+
+    def usage(self) -> HostUsage:
+        """The machine now."""
+        memory = psutil.virtual_memory()
+        disk = psutil.disk_usage(str(self._home))
+        return HostUsage(
+            cpu_percent=psutil.cpu_percent(),
+            cpu_count=psutil.cpu_count() or 1,
+            memory_used=memory.total - memory.available,
+            memory_total=memory.total,
+            disk_used=disk.used,
+            disk_total=disk.total,
+            load_1m=os.getloadavg()[0],
+        )
+
+    def services(self) -> list[ProcessUsage]:
+        """The processes of the platform that runs here, each with its children; only ourselves where others run it."""
+        state = current(Home(self._home))
+        named = [(s.name, s.pid) for s in state.services if s.pid is not None] if state else []
+        with self._lock:
+            usages = [self._family(name, pid) for name, pid in named or [("monitor", os.getpid())]]
+            self._known = {pid: p for pid, p in self._known.items() if p.is_running()}
+        return [usage for usage in usages if usage is not None]
+
+    def _family(self, name: str, pid: int) -> ProcessUsage | None:
+        try:
+            first = self._process(pid)
+            family = [first, *(self._process(child.pid) for child in first.children(recursive=True))]
+        except psutil.NoSuchProcess:
+            return None
+        cpu, memory = 0.0, 0
+        for process in family:
+            try:
+                cpu += process.cpu_percent()
+                memory += process.memory_info().rss
+            except psutil.Error:
+                continue  # ended meanwhile
+        return ProcessUsage(name=name, pid=pid, cpu_percent=cpu, memory=memory, processes=len(family))
+
+    def _process(self, pid: int) -> psutil.Process:
+        known = self._known.get(pid)
+        if known is None or not known.is_running():
+            known = self._known[pid] = psutil.Process(pid)
+        return known
