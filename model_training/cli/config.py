@@ -94,7 +94,7 @@ def models(as_json: AsJson = False) -> None:
     table = _table(
         "model", "parameters", "context", "prompt", "serve", "train", "4-bit", "licence", "weights"
     )
-    table.caption = "serve, train, train on 4-bit weights: GiB, estimated. hub *: needs HF_TOKEN and the licence accepted there."
+    table.caption = "GiB to serve, to train, to train on 4-bit weights are estimates. hub *: needs HF_TOKEN."
     table.caption_justify = "left"
     table.columns[0].no_wrap = True
     for column in (1, 2, 4, 5, 6):

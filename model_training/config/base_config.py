@@ -191,11 +191,7 @@ class BaseConfig(BaseModel):
                 f"{target} is no name for a configuration.", hint=f"End it in {' or '.join(SUFFIXES)}."
             )
         values = {"kind": self.kind, **self.model_dump(mode="json")}
-        if suffix == ".json":
-            text = json.dumps(values, indent=2, ensure_ascii=False) + "\n"
-        else:
-            text = yaml.safe_dump(values, sort_keys=False, allow_unicode=True)
-        _replace_file(target, text)
+        _replace_file(target, _json_text(values) if suffix == ".json" else _yaml_text(values))
 
     @field_validator("*", mode="before")
     @classmethod
@@ -244,6 +240,16 @@ def _located(fault: Fault, sources: Mapping[str, Source]) -> Fault:
     source = sources.get(fault.field, DEFAULT)
     where = fault.where or (None if source == DEFAULT else source.where)
     return Fault(fault.field, fault.rule, fault.value, fault.hint, where)
+
+
+def _json_text(values: Mapping[str, Any]) -> str:
+    return json.dumps(values, indent=2, ensure_ascii=False) + "\n"
+
+
+def _yaml_text(values: Mapping[str, Any]) -> str:
+    """YAML as people like to read it. PyYAML writes some line separators (U+0085) so that it reads others; then escaped."""
+    text = yaml.safe_dump(values, sort_keys=False, allow_unicode=True)
+    return text if yaml.safe_load(text) == values else yaml.safe_dump(values, sort_keys=False)
 
 
 def _replace_file(target: Path, text: str) -> None:
