@@ -18,7 +18,7 @@ from libs.common.jobs.queue import make_celery, ring
 from libs.common.service import create_app, serve
 from libs.common.telemetry import configure_logging
 from services.gateway.adapters.postgres_listener import JobListener
-from services.gateway.api import chat, files, fine_tuning, jobs, models, work
+from services.gateway.api import chat, files, fine_tuning, jobs, models, monitoring, work
 from services.gateway.api.dependencies import Gateway
 from services.gateway.service import keys
 from services.gateway.service.files import FileService
@@ -65,7 +65,7 @@ def build(settings: GatewaySettings) -> FastAPI:
     )
     app.state.gateway = gateway
     app.add_middleware(TrustedHostMiddleware, allowed_hosts=settings.allowed_hosts)
-    for module in (files, fine_tuning, jobs, work, models, chat):
+    for module in (files, fine_tuning, jobs, work, models, chat, monitoring):
         app.include_router(module.router)
     return app
 

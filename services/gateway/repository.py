@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TypeVar
 
-from sqlalchemy import ColumnElement, func, select
-from sqlalchemy.dialects.postgresql import insert
+from sqlalchemy import ColumnElement, cast, func, select
+from sqlalchemy.dialects.postgresql import JSONPATH, insert
 from sqlalchemy.orm import InstrumentedAttribute, Session
 
 from libs.common.db.tables import (
@@ -156,7 +156,9 @@ def job_using_file(session: Session, project_id: str, file_id: str) -> str | Non
         .where(
             JobRow.project_id == project_id,
             JobRow.state.in_(open_states),
-            func.jsonb_path_exists(JobRow.spec, "$.** ? (@ == $id)", func.jsonb_build_object("id", file_id)),
+            func.jsonb_path_exists(
+                JobRow.spec, cast("$.** ? (@ == $id)", JSONPATH), func.jsonb_build_object("id", file_id)
+            ),
         )
         .limit(1)
     )
@@ -180,11 +182,8 @@ def add_artifact(session: Session, artifact: ArtifactRow) -> None:
 
 def idempotent_answer(session: Session, project_id: str, key: str) -> IdempotencyRow | None:
     """The stored answer of a key, after waiting for a request with the same key that is under way."""
-    session.execute(
-        select(
-            func.pg_advisory_xact_lock(func.hashtextextended(f"{project_id}\0{key}".replace("\0", "/"), 0))
-        )
-    )
+    lock = func.hashtextextended(f"{project_id}/{key}", 0)
+    session.execute(select(func.pg_advisory_xact_lock(lock)))
     return session.get(IdempotencyRow, (project_id, key))
 
 

@@ -70,6 +70,7 @@ def resolve(request: FineTuningJobCreate) -> TrainingConfig:
     """
     try:
         config = TrainingConfig.create_default()
+        config.update(check_machine=False)  # the trainer knows its own machine; this one may have no GPU
         values = {
             "model_name": request.model,
             **_from_hyperparameters(request, config),
