@@ -19,7 +19,13 @@ from services.rag.service import Answers, Indexes
 
 log = structlog.get_logger(__name__)
 
-Project = Annotated[str, Header(alias="x-project-id", description="Whose indexes; the gateway states it.")]
+Project = Annotated[
+    str | None,
+    Header(
+        alias="x-mt-project",
+        description="Whose indexes. The gateway states it, or has checked the id and leaves it out.",
+    ),
+]
 
 
 def make_router(indexes: Indexes, answers: Answers, internal_token: str) -> APIRouter:
@@ -28,24 +34,24 @@ def make_router(indexes: Indexes, answers: Answers, internal_token: str) -> APIR
 
     @router.get("/indexes", summary="List indexes")
     def list_indexes(
-        project: Project, after: str | None = None, limit: Annotated[int, Query(ge=1, le=100)] = 20
+        after: str | None = None, limit: Annotated[int, Query(ge=1, le=100)] = 20, project: Project = None
     ) -> Page[Index]:
         return indexes.list(project, after, limit)
 
     @router.get("/indexes/{index}", summary="One index, by id or name")
-    def get_index(project: Project, index: str) -> Index:
+    def get_index(index: str, project: Project = None) -> Index:
         return indexes.get(project, index)
 
     @router.delete("/indexes/{index}", summary="Delete an index, by id")
-    def delete_index(project: Project, index: str) -> Deleted:
+    def delete_index(index: str, project: Project = None) -> Deleted:
         return indexes.delete(project, index)
 
     @router.post("/indexes/{index}/query", summary="Search an index, by id or name")
-    def query_index(project: Project, index: str, request: QueryRequest) -> QueryReply:
+    def query_index(index: str, request: QueryRequest, project: Project = None) -> QueryReply:
         return indexes.query(project, index, request)
 
     @router.post("/chat/completions", summary="Answer with sources", response_model=ChatReply)
-    async def chat(project: Project, request: ChatRequest) -> Response:
+    async def chat(request: ChatRequest, project: Project = None) -> Response:
         if not request.stream:
             return JSONResponse(await answers.answer(project, request))
         pieces = await answers.stream(project, request)

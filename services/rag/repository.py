@@ -1,10 +1,13 @@
-"""All SQL of the retrieval service. It writes indexes; jobs and files it only reads."""
+"""All SQL of the retrieval service. It writes indexes; jobs and files it only reads.
+
+A project of None means every project: another service asks, and the gateway has already checked whose index it is.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
-from sqlalchemy import or_, select
+from sqlalchemy import ColumnElement, or_, select, true
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session
 
@@ -13,36 +16,36 @@ from model_training.contracts.indexes import Index
 from model_training.contracts.jobs import JobError, JobKind, JobProgress, JobState
 
 
-def find_index(session: Session, project_id: str, reference: str) -> IndexRow | None:
+def find_index(session: Session, project_id: str | None, reference: str) -> IndexRow | None:
     """The index with this id, or the newest one with this name."""
     return session.scalar(
         select(IndexRow)
-        .where(IndexRow.project_id == project_id, or_(IndexRow.id == reference, IndexRow.name == reference))
+        .where(_of(IndexRow, project_id), or_(IndexRow.id == reference, IndexRow.name == reference))
         .order_by((IndexRow.id == reference).desc(), IndexRow.id.desc())
         .limit(1)
     )
 
 
-def index_names(session: Session, project_id: str) -> list[str]:
+def index_names(session: Session, project_id: str | None) -> list[str]:
     """Names of the project's indexes."""
-    return list(session.scalars(select(IndexRow.name).where(IndexRow.project_id == project_id).distinct()))
+    return list(session.scalars(select(IndexRow.name).where(_of(IndexRow, project_id)).distinct()))
 
 
-def find_job(session: Session, project_id: str, index_id: str) -> JobRow | None:
+def find_job(session: Session, project_id: str | None, index_id: str) -> JobRow | None:
     """The job that builds an index."""
     job = session.get(JobRow, index_id)
-    if job is None or job.project_id != project_id or job.kind != JobKind.INDEX.value:
+    if job is None or job.kind != JobKind.INDEX.value or project_id not in (None, job.project_id):
         return None
     return job
 
 
-def list_indexes(session: Session, project_id: str, after: str | None, limit: int) -> list[Index]:
+def list_indexes(session: Session, project_id: str | None, after: str | None, limit: int) -> list[Index]:
     """Indexes newest first, those included that are being built or could not be; deleted ones are left out."""
     query = (
         select(JobRow, IndexRow)
         .outerjoin(IndexRow, IndexRow.id == JobRow.id)
         .where(
-            JobRow.project_id == project_id,
+            _of(JobRow, project_id),
             JobRow.kind == JobKind.INDEX.value,
             or_(IndexRow.id.is_not(None), JobRow.state != JobState.SUCCEEDED.value),
         )
@@ -98,3 +101,7 @@ def save_index(session: Session, index: IndexRow) -> None:
 def delete_index(session: Session, index: IndexRow) -> None:
     """Forget a built index."""
     session.delete(index)
+
+
+def _of(table: type[IndexRow] | type[JobRow], project_id: str | None) -> ColumnElement[bool]:
+    return true() if project_id is None else table.project_id == project_id

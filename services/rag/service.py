@@ -54,7 +54,7 @@ class Indexes:
         self._embedder = embedder
         self._fusion = fusion or FusionRule()
 
-    def get(self, project_id: str, reference: str) -> Index:
+    def get(self, project_id: str | None, reference: str) -> Index:
         """An index by id or name, also one that is not built yet.
 
         Raises:
@@ -67,7 +67,7 @@ class Indexes:
                 raise _no_index(reference, repository.index_names(session, project_id))
             return repository.describe(job, built)
 
-    def list(self, project_id: str, after: str | None, limit: int) -> Page[Index]:
+    def list(self, project_id: str | None, after: str | None, limit: int) -> Page[Index]:
         """Indexes, newest first."""
         with self._database.session() as session:
             found = repository.list_indexes(session, project_id, after, limit + 1)
@@ -79,7 +79,7 @@ class Indexes:
             has_more=len(found) > limit,
         )
 
-    def delete(self, project_id: str, index_id: str) -> Deleted:
+    def delete(self, project_id: str | None, index_id: str) -> Deleted:
         """Delete an index and free its space.
 
         Raises:
@@ -104,7 +104,7 @@ class Indexes:
         self._store.drop(index_id)
         return Deleted(id=index_id, object="index")
 
-    def query(self, project_id: str, reference: str, request: QueryRequest) -> QueryReply:
+    def query(self, project_id: str | None, reference: str, request: QueryRequest) -> QueryReply:
         """Search an index by id or name.
 
         Raises:
@@ -120,7 +120,7 @@ class Indexes:
         ]
         return QueryReply(index=index.id, hits=hits)
 
-    def resolve(self, project_id: str, reference: str) -> IndexRow:
+    def resolve(self, project_id: str | None, reference: str) -> IndexRow:
         """The built index of an id, or the newest of a name.
 
         Raises:
@@ -192,7 +192,7 @@ class Answers:
         self._rule = rule or ContextRule()
         self._sizes: OrderedDict[tuple[str, str], int] = OrderedDict()
 
-    async def answer(self, project_id: str, request: ChatRequest) -> dict[str, Any]:
+    async def answer(self, project_id: str | None, request: ChatRequest) -> dict[str, Any]:
         """A whole answer with `sources`, `packing` and, when asked, `prompt`.
 
         Raises:
@@ -202,13 +202,13 @@ class Answers:
         reply = await self._inference.complete(prepared.body)
         return reply | prepared.report(with_prompt=request.return_prompt) | {"model": request.model}
 
-    async def stream(self, project_id: str, request: ChatRequest) -> AsyncIterator[dict[str, Any]]:
+    async def stream(self, project_id: str | None, request: ChatRequest) -> AsyncIterator[dict[str, Any]]:
         """The answer's pieces; the first carries `sources` and `packing`. Awaiting this raises what `answer` raises."""
         prepared = await self._prepare(project_id, request)
         pieces = await self._inference.stream(prepared.body)
         return _annotated(pieces, request.model, prepared.report(with_prompt=request.return_prompt))
 
-    async def _prepare(self, project_id: str, request: ChatRequest) -> Prepared:
+    async def _prepare(self, project_id: str | None, request: ChatRequest) -> Prepared:
         named = domain.parse_model(request.model)
         wanted = request.retrieval or Retrieval()
         last = domain.last_question(request.messages)
@@ -233,7 +233,7 @@ class Answers:
         return Prepared(body, list(domain.sources_of(found, packed)), packing, prompt)
 
     def _search(
-        self, project_id: str, reference: str, question: str, mode: Mode, passages: int
+        self, project_id: str | None, reference: str, question: str, mode: Mode, passages: int
     ) -> list[Found]:
         index = self._indexes.resolve(project_id, reference)
         return self._indexes.search(index.id, question, mode, max(passages, self._rule.candidates))

@@ -1,0 +1,326 @@
+"""The retrieval service as a process: real PostgreSQL, Valkey, Celery worker, child, MiniLM and Qdrant engine.
+
+Only the served model is a stand-in, a small HTTP service that counts words and repeats the prompt.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from functools import partial
+from typing import Any
+
+import httpx
+import psutil
+import pytest
+
+from libs.common.db.engine import Database
+from libs.common.db.tables import FileRow, IndexRow, JobRow, ProjectRow
+from libs.common.files import file_path
+from libs.common.ids import new_id
+from libs.common.jobs import transitions
+from libs.common.jobs.keeper import Keeper
+from libs.common.jobs.queue import make_celery, ring
+from libs.common.service import BackgroundServer, create_app
+from model_training.contracts.indexes import Index, IndexCreate, QueryReply
+from model_training.contracts.jobs import FINAL_STATES, JobKind, JobState
+from tests.conftest import ROOT, Stores, free_ports
+
+FUNCTIONS = {
+    "chunked": "Break an iterable into lists of a given length.",
+    "flatten": "Remove one level of nesting from a list of lists.",
+    "windowed": "Return a sliding window over an iterable.",
+    "frequencies": "Count how often each value occurs.",
+    "merge": "Merge dictionaries; later ones win.",
+    "slugify": "Turn text into words joined by underscores, fit for a URL.",
+}
+
+
+@pytest.fixture(scope="module")
+def inference() -> Iterator[str]:
+    """A served model that counts words as tokens and repeats the last message."""
+    app = create_app("inference")
+
+    @app.post("/v1/tokenize")
+    def tokenize(body: dict[str, Any]) -> dict[str, Any]:
+        text = body.get("text") or "\n".join(message["content"] for message in body["messages"])
+        return {"count": len(text.split()), "text": text}
+
+    @app.post("/v1/chat/completions")
+    def chat(body: dict[str, Any]) -> dict[str, Any]:
+        message = {"role": "assistant", "content": body["messages"][-1]["content"]}
+        usage = {"prompt_tokens": 1, "completion_tokens": 1, "total_tokens": 2}
+        choices = [{"index": 0, "message": message, "finish_reason": "stop"}]
+        return {"id": "c", "created": 1, "model": body["model"], "choices": choices, "usage": usage}
+
+    url = f"http://127.0.0.1:{free_ports(1)}"
+    server = BackgroundServer(app, url)
+    server.start()
+    yield url
+    server.stop()
+
+
+class RagProcess:
+    """The service and how tests reach it."""
+
+    def __init__(self, stores: Stores, inference_url: str) -> None:
+        self.url = f"http://127.0.0.1:{free_ports(1)}"
+        token = stores.settings.internal_token.get_secret_value()
+        self.http = httpx.Client(base_url=self.url, headers={"Authorization": f"Bearer {token}"}, timeout=30)
+        environment = {"MT_RAG_URL": self.url, "MT_INFERENCE_URL": inference_url}
+        self.process = subprocess.Popen(
+            [sys.executable, "-m", "services.rag.main"],
+            cwd=ROOT,
+            env={**os.environ, **stores.environment, **environment},
+        )
+
+    def wait_ready(self) -> float:
+        """Wait until it is ready; seconds that took."""
+        started = time.monotonic()
+        wait_until(lambda: self.http.get("/readyz").status_code == 200, 60)
+        return time.monotonic() - started
+
+    def stop(self) -> None:
+        """End it as the supervisor does."""
+        self.process.terminate()
+        try:
+            self.process.wait(timeout=15)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            self.process.wait()
+        self.http.close()
+
+
+def wait_until(condition: Callable[[], bool], timeout_s: float = 60) -> None:
+    deadline = time.monotonic() + timeout_s
+    while time.monotonic() < deadline:
+        try:
+            if condition():
+                return
+        except httpx.HTTPError:
+            pass
+        time.sleep(0.05)
+    raise AssertionError("waited in vain")
+
+
+@pytest.fixture(scope="module")
+def keeper(stores: Stores, database: Database) -> Iterator[Keeper]:
+    keeper = Keeper(database, partial(ring, make_celery(stores.settings.broker_url)), sweep_every_s=0.5)
+    keeper.start()
+    yield keeper
+    keeper.stop()
+
+
+@pytest.fixture(scope="module")
+def rag(stores: Stores, inference: str, keeper: Keeper) -> Iterator[RagProcess]:
+    process = RagProcess(stores, inference)
+    try:
+        process.wait_ready()
+        yield process
+    finally:
+        process.stop()
+
+
+def upload(stores: Stores, database: Database, content: bytes, purpose: str = "chunks") -> str:
+    sha256 = hashlib.sha256(content).hexdigest()
+    path = file_path(stores.home, sha256)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(content)
+    row = FileRow(
+        id=new_id("file"),
+        project_id="proj_default",
+        filename="chunks.jsonl",
+        purpose=purpose,
+        bytes=len(content),
+        sha256=sha256,
+        report={},
+    )
+    with database.session() as session:
+        session.add(row)
+    return row.id
+
+
+def passages() -> bytes:
+    rows = [
+        {"id": name, "title": f"lib.{name}", "text": text, "functions": [f"lib.{name}"]}
+        for name, text in FUNCTIONS.items()
+    ]
+    return "\n".join(json.dumps(row) for row in rows).encode()
+
+
+def build(database: Database, **spec: Any) -> JobRow:
+    order = IndexCreate.model_validate(spec).model_dump(mode="json")
+    with database.session() as session:
+        job_id = transitions.create(session, JobKind.INDEX, "proj_default", order, max_attempts=3).id
+
+    def row() -> JobRow:
+        with database.session() as session:
+            return session.get_one(JobRow, job_id)
+
+    wait_until(lambda: JobState(row().state) in FINAL_STATES, 90)
+    return row()
+
+
+@pytest.fixture(scope="module")
+def index(stores: Stores, database: Database, rag: RagProcess) -> JobRow:
+    """A built index called `docs`."""
+    job = build(database, name="docs", files=[upload(stores, database, passages())])
+    assert job.state == JobState.SUCCEEDED, job.error
+    return job
+
+
+def test_an_index_is_built_and_found_by_name_and_id(
+    stores: Stores, database: Database, rag: RagProcess, index: JobRow
+) -> None:
+    assert index.result is not None
+    assert (index.result["chunks"], index.result["dimension"]) == (6, 384)
+    assert index.progress["step"] == index.progress["total"] == 6
+    stamp = index.result["stamp"]
+    assert (stamp["embedder"]["name"], len(stamp["embedder"]["revision"])) == ("all-minilm-l6-v2", 64)
+    for reference in ("docs", index.id):
+        described = Index.model_validate(rag.http.get(f"/v1/indexes/{reference}").json())
+        assert (described.id, described.chunks, described.dimension) == (index.id, 6, 384)
+    for mode in ("hybrid", "dense", "bm25"):
+        reply = rag.http.post(
+            "/v1/indexes/docs/query", json={"query": "count values", "mode": mode, "limit": 2}
+        )
+        hits = QueryReply.model_validate(reply.json()).hits
+        assert hits[0].chunk.id == "frequencies"
+        assert hits[0].rank == 1
+    assert not list((stores.home / "jobs" / index.id).glob("*"))  # handed over, not kept twice
+
+
+def test_an_answer_names_its_sources(rag: RagProcess, index: JobRow) -> None:
+    body = {
+        "model": "rag:docs@m",
+        "messages": [{"role": "user", "content": "How do I flatten nested lists?"}],
+        "return_prompt": True,
+        "retrieval": {"passages": 2},
+    }
+    reply = rag.http.post("/v1/chat/completions", json=body).json()
+    assert reply["model"] == "rag:docs@m"
+    assert reply["sources"][0]["id"] == "flatten"
+    assert reply["packing"]["packed"][0] == "flatten"
+    assert len(reply["packing"]["packed"]) == 2
+    assert len(reply["packing"]["dropped"]) == 4
+    assert FUNCTIONS["flatten"] in reply["prompt"]
+    assert reply["choices"][0]["message"]["content"] == reply["prompt"]
+
+
+def test_the_newest_index_of_a_name_answers_and_deleting_it_frees(
+    stores: Stores, database: Database, rag: RagProcess, index: JobRow
+) -> None:
+    newer = _built_again_with_another_embedder(stores, database, index)
+    directory = stores.home / "indexes" / newer
+
+    def ask(mode: str) -> httpx.Response:
+        return rag.http.post("/v1/indexes/docs/query", json={"query": "count values", "mode": mode})
+
+    assert ask("bm25").json()["index"] == newer
+    refused = ask("hybrid")
+    assert refused.status_code == 409
+    assert "Build the index again" in refused.json()["hint"]
+
+    deleted = rag.http.delete(f"/v1/indexes/{newer}")
+    assert deleted.json() == {"id": newer, "object": "index", "deleted": True}
+    assert not directory.exists()
+    assert ask("hybrid").json()["index"] == index.id
+    assert rag.http.get(f"/v1/indexes/{newer}").status_code == 404
+    listed = [row["id"] for row in rag.http.get("/v1/indexes").json()["data"]]
+    assert index.id in listed
+    assert newer not in listed
+
+
+def _built_again_with_another_embedder(stores: Stores, database: Database, index: JobRow) -> str:
+    """A later build of the same name, as a service with other weights would have left it."""
+    job_id = new_id("idx")
+    directory = stores.home / "indexes" / job_id
+    shutil.copytree(stores.home / "indexes" / index.id, directory)
+    stamp = json.loads((directory / "stamp.json").read_text(encoding="utf-8"))
+    stamp["embedder"]["revision"] = "0" * 64
+    (directory / "stamp.json").write_text(json.dumps(stamp), encoding="utf-8")
+    job = JobRow(id=job_id, project_id="proj_default", kind="index", state="succeeded", spec=index.spec)
+    with database.session() as session:
+        session.add(job)
+        session.flush()
+        session.add(IndexRow(id=job_id, project_id="proj_default", name="docs", chunks=6, stamp=stamp))
+    return job_id
+
+
+def test_other_projects_do_not_see_it(database: Database, rag: RagProcess, index: JobRow) -> None:
+    with database.session() as session:
+        session.merge(ProjectRow(id="proj_other", name="other"))
+    other = {"x-mt-project": "proj_other"}
+    own = {"x-mt-project": "proj_default"}
+    assert rag.http.get(f"/v1/indexes/{index.id}", headers=other).status_code == 404
+    assert rag.http.post("/v1/indexes/docs/query", json={"query": "x"}, headers=other).status_code == 404
+    assert rag.http.delete(f"/v1/indexes/{index.id}", headers=other).status_code == 404
+    assert rag.http.get("/v1/indexes", headers=other).json()["data"] == []
+    assert rag.http.post("/v1/indexes/docs/query", json={"query": "x"}, headers=own).status_code == 200
+
+
+def test_broken_rows_fail_the_job_with_their_numbers(
+    stores: Stores, database: Database, rag: RagProcess
+) -> None:
+    broken = passages() + b'\n{"id": "x", "title": "t"}\nnot json\n'
+    job = build(database, name="broken", files=[upload(stores, database, broken)])
+    assert job.state == JobState.FAILED
+    assert job.error is not None
+    assert (job.error["code"], job.error["blame"]) == ("invalid_chunks", "user")
+    assert [(row["row"], row.get("field")) for row in job.error["rows"]] == [(7, "text"), (8, None)]
+    assert not (stores.home / "indexes" / job.id).exists()
+    reply = rag.http.post(f"/v1/indexes/{job.id}/query", json={"query": "x"})
+    assert reply.status_code == 404
+    assert "failed" in reply.json()["detail"]
+
+
+@pytest.mark.parametrize(
+    ("purpose", "embedder", "words"),
+    [
+        ("fine-tune", "all-minilm-l6-v2", "purpose"),
+        ("chunks", "nomic", "nomic"),
+        (None, "all-minilm-l6-v2", "no file"),
+    ],
+)
+def test_a_wrong_order_fails_with_its_reason(
+    stores: Stores, database: Database, rag: RagProcess, purpose: str | None, embedder: str, words: str
+) -> None:
+    file_id = "file_gone" if purpose is None else upload(stores, database, passages(), purpose)
+    job = build(database, name="wrong", files=[file_id], embedder=embedder)
+    assert job.state == JobState.FAILED
+    assert job.error is not None
+    assert job.error["blame"] == "user"
+    assert words in job.error["message"]
+
+
+def test_bad_requests_are_answered_clearly(rag: RagProcess, index: JobRow) -> None:
+    def refused(path: str, body: dict[str, Any]) -> tuple[int, dict[str, Any]]:
+        reply = rag.http.post(path, json=body)
+        return reply.status_code, reply.json()
+
+    status, problem = refused("/v1/indexes/dogs/query", {"query": "x"})
+    assert status == 404
+    assert "docs" in problem["hint"]
+    assert refused("/v1/indexes/docs/query", {"query": "  "})[0] == 400
+    assert refused("/v1/indexes/docs/query", {"query": ""})[0] == 422
+    assert refused("/v1/indexes/docs/query", {"query": "x" * 1_000_000})[0] == 422
+    ask = {"model": "rag:docs@m", "messages": [{"role": "user", "content": "x" * 1_000_000}]}
+    assert refused("/v1/chat/completions", ask)[0] == 413
+    status, problem = refused(
+        "/v1/chat/completions", ask | {"model": "rag:dogs@m", "messages": [{"role": "user", "content": "x"}]}
+    )
+    assert (status, problem["error"]["code"]) == (404, "not_found")
+    assert httpx.post(f"{rag.url}/v1/indexes/docs/query", json={"query": "x"}).status_code == 401
+
+
+def test_it_stays_small_and_counts_what_it_does(rag: RagProcess, index: JobRow) -> None:
+    assert psutil.Process(rag.process.pid).memory_info().rss < 900e6
+    metrics = httpx.get(f"{rag.url}/metrics").text
+    assert 'mt_rag_search_seconds_count{mode="hybrid"}' in metrics
+    assert "mt_rag_packed_passages_count" in metrics
