@@ -1,0 +1,22 @@
+"""The process that trains. Started by the worker for one job; the only process of this service that imports torch."""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+from libs.common.jobs.child import ChildContext, run_child
+from services.trainer.domain import TrainOrder
+
+
+def work(context: ChildContext) -> dict[str, Any]:
+    """Train as the order says; see `recipe.run.train`."""
+    # Read by the libraries when they are imported: models come from the store, never from a hub, and nothing is reported.
+    os.environ.update(HF_HUB_OFFLINE="1", HF_HUB_DISABLE_TELEMETRY="1", TOKENIZERS_PARALLELISM="false")
+    from services.trainer.recipe.run import train
+
+    return train(context, TrainOrder.from_dict(context.spec))
+
+
+if __name__ == "__main__":
+    run_child(work)

@@ -1,0 +1,133 @@
+"""Cross entropy of supervised tokens only, for a vocabulary that is far larger than the model.
+
+Gemma has 262,144 output columns, so projecting every token costs more than the rest of the model. Here only the hidden
+states whose next token is supervised meet the output matrix, in chunks, and the gradient of the hidden states is computed
+while a chunk's logits are still in the cache. Nothing of vocabulary width is kept for the backward pass. The softmax is
+computed in float32 whatever the precision of the model.
+
+The output matrix must be frozen and without bias or adapter, which LoRA on the linear layers of Gemma keeps.
+"""
+
+from __future__ import annotations
+
+import types
+from typing import Any
+
+import torch
+from torch.nn import functional
+from transformers import PreTrainedModel
+from transformers.modeling_outputs import CausalLMOutput
+
+IGNORED = -100
+"""Label of a token that is read but not learnt."""
+
+CHUNK_TOKENS = 512
+"""Tokens projected at once; bounds memory at this many rows of logits."""
+CPU_BLOCK_ROWS = 4
+"""Rows whose softmax is taken at once on a CPU: their float32 logits stay in the second-level cache, which halves the time."""
+
+
+class SupervisedCrossEntropy(torch.autograd.Function):
+    """Summed cross entropy of `hidden @ weight.T` against `targets`, with the gradient found in the forward pass.
+
+    Shapes: hidden (tokens, width), weight (vocabulary, width), targets (tokens,). Returns a float32 scalar. `softcap`
+    bounds the logits by `softcap * tanh(logits / softcap)`, as Gemma 2 does; 0 leaves them alone.
+    """
+
+    @staticmethod
+    def forward(
+        ctx: Any, hidden: torch.Tensor, weight: torch.Tensor, targets: torch.Tensor, softcap: float
+    ) -> torch.Tensor:
+        total = torch.zeros((), dtype=torch.float32, device=hidden.device)
+        wants_gradient = hidden.requires_grad
+        gradient = torch.empty_like(hidden) if wants_gradient else hidden.new_empty(0)
+        block = CPU_BLOCK_ROWS if hidden.device.type == "cpu" else CHUNK_TOKENS
+        for start in range(0, len(hidden), CHUNK_TOKENS):
+            logits = hidden[start : start + CHUNK_TOKENS] @ weight.t()
+            chunk_targets = targets[start : start + CHUNK_TOKENS, None]
+            for row in range(0, len(logits), block):
+                rows = logits[row : row + block]
+                total += _loss_and_gradient(rows, chunk_targets[row : row + block], softcap, wants_gradient)
+            if wants_gradient:
+                torch.mm(logits, weight, out=gradient[start : start + CHUNK_TOKENS])
+        ctx.save_for_backward(gradient)
+        return total
+
+    @staticmethod
+    def backward(ctx: Any, *upstream: torch.Tensor) -> tuple[torch.Tensor, None, None, None]:
+        (gradient,) = ctx.saved_tensors
+        return gradient * upstream[0].to(gradient.dtype), None, None, None
+
+
+def _loss_and_gradient(
+    logits: torch.Tensor, targets: torch.Tensor, softcap: float, wants_gradient: bool
+) -> torch.Tensor:
+    """Summed loss of a few rows; their logits are overwritten by the gradient of that sum."""
+    exact = logits.float()
+    bounded = softcap * torch.tanh(exact / softcap) if softcap else exact
+    log_probabilities = torch.log_softmax(bounded, dim=1)
+    chosen = log_probabilities.gather(1, targets)
+    if wants_gradient:
+        slope = log_probabilities.exp_()
+        slope.scatter_(1, targets, chosen.exp() - 1)
+        if softcap:
+            slope *= 1 - (bounded / softcap).square_()
+        logits.copy_(slope)
+    return -chosen.sum()
+
+
+def supervised_loss(
+    hidden: torch.Tensor,
+    weight: torch.Tensor,
+    labels: torch.Tensor,
+    *,
+    denominator: torch.Tensor | int | None = None,
+    softcap: float = 0.0,
+) -> torch.Tensor:
+    """Next-token loss over the supervised tokens of a batch.
+
+    Args:
+        hidden: last hidden states, (batch, tokens, width).
+        labels: (batch, tokens); a label at position t is predicted from position t - 1, and `IGNORED` ones are skipped.
+        denominator: what the summed loss is divided by; the supervised tokens of the whole optimiser step, so that
+            accumulated batches equal one large batch. None divides by those of this batch.
+    """
+    targets = functional.pad(labels[:, 1:], (0, 1), value=IGNORED)
+    supervised = targets != IGNORED
+    selected = hidden[supervised].to(weight.dtype)
+    total = SupervisedCrossEntropy.apply(selected, weight, targets[supervised], softcap)
+    count = supervised.sum() if denominator is None else denominator
+    return total / torch.as_tensor(count, device=total.device).clamp(min=1)
+
+
+def install(model: PreTrainedModel) -> None:
+    """Make `model(input_ids, labels=…)` compute `supervised_loss` and no logits. Without labels it works as before.
+
+    Raises:
+        ValueError: the output matrix is trained or has an adapter or a bias; the loss would miss its gradient.
+    """
+    head = model.get_output_embeddings()
+    if type(head) is not torch.nn.Linear or head.bias is not None or head.weight.requires_grad:
+        raise ValueError("the output matrix must be a frozen linear layer without bias or adapter")
+    weight = head.weight
+    softcap = float(getattr(model.config.get_text_config(), "final_logit_softcapping", None) or 0.0)
+    plain_forward = model.forward
+
+    def forward(
+        self: Any,
+        input_ids: torch.Tensor | None = None,
+        attention_mask: torch.Tensor | None = None,
+        labels: torch.Tensor | None = None,
+        num_items_in_batch: torch.Tensor | int | None = None,
+        **options: Any,
+    ) -> Any:
+        if labels is None:
+            return plain_forward(input_ids=input_ids, attention_mask=attention_mask, **options)
+        options.pop("use_cache", None)
+        body = self.base_model(input_ids=input_ids, attention_mask=attention_mask, use_cache=False, **options)
+        loss = supervised_loss(
+            body.last_hidden_state, weight, labels, denominator=num_items_in_batch, softcap=softcap
+        )
+        return CausalLMOutput(loss=loss)
+
+    model.forward = types.MethodType(forward, model)

@@ -1,0 +1,146 @@
+"""What a running job tells: metrics, progress, checkpoints; and how it listens: pause and cancel."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any, Literal, Protocol
+
+from transformers.trainer_callback import TrainerCallback, TrainerControl, TrainerState
+
+from libs.common.errors import JobStopped
+from services.trainer.recipe import checkpoints
+from services.trainer.recipe.trainer import Counters
+
+
+class Context(Protocol):
+    """How the recipe speaks with its job; `libs.common.jobs.child.ChildContext` is one, tests have a recorder."""
+
+    job_id: str
+    attempt: int
+    fence: int
+    workdir: Path
+
+    def event(
+        self,
+        message: str,
+        *,
+        type: str = "message",
+        level: Literal["info", "warn", "error"] = "info",
+        data: dict[str, Any] | None = None,
+    ) -> None: ...
+    def progress(self, step: int, total: int, message: str = "", eta_s: float | None = None) -> None: ...
+    def metrics(self, step: int, values: dict[str, float]) -> None: ...
+    def output(self, name: str, data: dict[str, Any]) -> None: ...
+    def stop_requested(self) -> Literal["pause", "cancel"] | None: ...
+    def check_stop(self) -> None: ...
+
+
+class Reporter(TrainerCallback):
+    """Reports the steps of one attempt, seals its checkpoints, and honours requests to stop."""
+
+    def __init__(self, context: Context, counters: Counters, root: Path, keep: int) -> None:
+        self._context = context
+        self._root = root
+        self._keep = keep
+        self._counters = counters
+        self._logged = Counters()
+        self._began = time.monotonic()
+        self._first_step = 0
+        self._metrics: dict[str, float] = {}
+        self._last_step = -1
+        self._last_values: dict[str, float] = {}
+
+    def on_train_begin(self, args: Any, state: TrainerState, control: TrainerControl, **_: Any) -> None:
+        """Start the clock of this attempt."""
+        self._began = time.monotonic()
+        self._first_step = state.global_step
+        self._logged = Counters(**asdict(self._counters))
+
+    def on_log(
+        self,
+        args: Any,
+        state: TrainerState,
+        control: TrainerControl,
+        logs: dict[str, float] | None = None,
+        **_: Any,
+    ) -> None:
+        """Pass metrics on, with speed and time left added."""
+        names = ("loss", "learning_rate", "grad_norm", "eval_loss")
+        values = {name: float(logs[name]) for name in names if logs and name in logs}
+        if not values:
+            return
+        if "loss" in values:
+            values |= self._speed()
+        self._metrics |= values
+        self._context.metrics(state.global_step, self._at_step(state.global_step, values))
+        self._context.progress(
+            state.global_step, state.max_steps, self._sentence(state), self._seconds_left(state)
+        )
+
+    def on_step_end(
+        self, args: Any, state: TrainerState, control: TrainerControl, **_: Any
+    ) -> TrainerControl:
+        """Honour a request to stop: a cancel at once, a pause after a checkpoint of this very step."""
+        wanted = self._context.stop_requested()
+        if wanted == "cancel":
+            raise JobStopped
+        if wanted == "pause" and state.global_step < state.max_steps:
+            control.should_save = True
+        return control
+
+    def on_evaluate(
+        self, args: Any, state: TrainerState, control: TrainerControl, metrics: Any = None, **_: Any
+    ) -> None:
+        """Say the validation loss."""
+        self._context.event(
+            f"Validation loss {metrics['eval_loss']:.4f} at step {state.global_step}.", data=dict(metrics)
+        )
+
+    def on_save(self, args: Any, state: TrainerState, control: TrainerControl, **_: Any) -> None:
+        """Seal the checkpoint that was just written, drop old ones, and leave if a pause was asked for."""
+        step = state.global_step
+        path = Path(str(args.output_dir)) / f"{checkpoints.PREFIX}{step}"
+        marker = checkpoints.commit(path, self._context.fence, dict(self._metrics), asdict(self._counters))
+        data = {"step": step, "path": str(path), "sha256": marker.sha256, "metrics": marker.metrics}
+        self._context.output("checkpoint", data)
+        self._context.event(f"Checkpoint at step {step}.", type="checkpoint", data=data)
+        for gone in checkpoints.rotate(self._root, keep=self._keep, best_step=state.best_global_step):
+            self._context.output("checkpoint_removed", {"step": gone})
+        if self._context.stop_requested() == "pause" and step < state.max_steps:
+            raise JobStopped
+
+    def _at_step(self, step: int, values: dict[str, float]) -> dict[str, float]:
+        """A step is stored once, so a validation adds to the values of its step and does not replace them."""
+        if self._last_step == step:
+            values = self._last_values | values
+        self._last_step, self._last_values = step, values
+        return values
+
+    def _speed(self) -> dict[str, float]:
+        now = self._counters
+        seconds = now.seconds - self._logged.seconds
+        tokens = now.tokens - self._logged.tokens
+        supervised = now.supervised_tokens - self._logged.supervised_tokens
+        self._logged = Counters(**asdict(now))
+        return {
+            "tokens_per_s": tokens / seconds if seconds else 0.0,
+            "supervised_tokens_per_s": supervised / seconds if seconds else 0.0,
+            "tokens": float(now.tokens),
+            "supervised_tokens": float(now.supervised_tokens),
+        }
+
+    def _sentence(self, state: TrainerState) -> str:
+        spoken = [f"step {state.global_step}/{state.max_steps}"]
+        spoken += [form.format(self._metrics[name]) for name, form in _SPOKEN if name in self._metrics]
+        return ", ".join(spoken)
+
+    def _seconds_left(self, state: TrainerState) -> float | None:
+        done = state.global_step - self._first_step
+        if done <= 0:
+            return None
+        return (time.monotonic() - self._began) / done * (state.max_steps - state.global_step)
+
+
+_SPOKEN = (("loss", "loss {:.3f}"), ("eval_loss", "validation loss {:.3f}"), ("tokens_per_s", "{:.0f} tok/s"))

@@ -1,0 +1,263 @@
+"""One training job from order to artifact directory."""
+
+from __future__ import annotations
+
+import platform
+import resource
+import sys
+import time
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import peft
+import torch
+import transformers
+import trl
+
+from libs.common.errors import JobFailure, PlatformError
+from libs.common.models.prompting import PromptTemplate, load_template
+from model_training.config.errors import ConfigError
+from model_training.config.training_config import TrainingConfig
+from services.trainer.domain import DataFacts, Plan, Planner, TrainOrder
+from services.trainer.recipe import artifact, checkpoints
+from services.trainer.recipe.base import load_base, load_tokenizer, machine_facts, use_threads
+from services.trainer.recipe.encode import EncodedRows, encode_rows, load_split, require_supervision
+from services.trainer.recipe.fingerprint import fingerprint_ids, take_fingerprint
+from services.trainer.recipe.proofs import Proofs
+from services.trainer.recipe.reporting import Context, Reporter
+from services.trainer.recipe.trainer import AnswerTrainer, Counters
+
+LAST_LOSSES = 10
+"""Reports whose mean is the training loss of a job."""
+
+
+class TrainingRun:
+    """One attempt at a job. `run` does it; what it commits on the way survives it."""
+
+    def __init__(self, context: Context, order: TrainOrder) -> None:
+        self._context = context
+        self._order = order
+        self._started = time.monotonic()
+        self._config = _config(order)
+        self._checkpoints = context.workdir / "checkpoints"
+        self._counters = Counters()
+
+    def run(self) -> dict[str, Any]:
+        """Train, choose the best checkpoint, write the artifact.
+
+        Returns:
+            The job's result, with `directory` in place of the artifact's id.
+
+        Raises:
+            JobFailure: the data, the settings or the training are at fault.
+            JobStopped: a pause or a cancel was honoured.
+        """
+        threads = use_threads()
+        transformers.set_seed(self._config.seed)
+        template, tokenizer = load_template(self._order.template), load_tokenizer(self._path)
+        train, validation = self._encode(tokenizer, template)
+        self._context.check_stop()
+        plan = self._plan(train, validation, threads)
+        trainer = self._trainer(load_base(self._path, plan), tokenizer, train, validation, plan)
+        before = self._loss_before(trainer, validation)
+        self._train(trainer)
+        return self._finish(trainer, plan, (train, validation), template, before)
+
+    @property
+    def _path(self) -> Path:
+        return Path(self._order.model_path)
+
+    def _encode(self, tokenizer: Any, template: PromptTemplate) -> tuple[EncodedRows, EncodedRows]:
+        split = load_split(self._config, self._order.training, self._order.validation)
+        train = encode_rows(split.train, tokenizer, template, self._config)
+        require_supervision(train, self._config)
+        validation = encode_rows(split.validation, tokenizer, template, self._config)
+        data = {"train": train.summary(), "validation": validation.summary()}
+        self._context.event(
+            f"{len(train.examples)} rows to train on, {len(validation.examples)} to validate on, "
+            f"{train.supervised_tokens} learnt tokens a pass.",
+            type="data",
+            data=data,
+        )
+        if train.dropped or train.truncated:
+            self._context.event(
+                f"Of the training rows above {self._config.max_length} tokens, {len(train.dropped)} were left out "
+                f"and {len(train.truncated)} cut.",
+                level="warn",
+                data=data["train"],
+            )
+        return train, validation
+
+    def _plan(self, train: EncodedRows, validation: EncodedRows, threads: int) -> Plan:
+        facts = DataFacts(len(train.examples), len(validation.examples), train.longest)
+        plan = Planner(self._config, machine_facts(), facts).plan()
+        self._context.event(
+            f"{plan.steps} steps of {plan.batch_size * plan.gradient_accumulation} rows on {plan.device} "
+            f"in {plan.precision}, {threads} threads.",
+            type="plan",
+            data={"effective": [setting.model_dump(mode="json") for setting in plan.effective]},
+        )
+        return plan
+
+    def _trainer(
+        self, model: Any, tokenizer: Any, train: EncodedRows, validation: EncodedRows, plan: Plan
+    ) -> AnswerTrainer:
+        # The better checkpoint is chosen by loss, and the proofs stand before the report, so that a failure is its last word.
+        reporter = Reporter(self._context, self._counters, self._checkpoints, self._config.keep_checkpoints)
+        return AnswerTrainer(
+            model,
+            tokenizer,
+            train.examples,
+            config=self._config,
+            plan=plan,
+            output_dir=checkpoints.attempt_directory(self._checkpoints, self._context.fence),
+            validation=validation.examples,
+            callbacks=[Proofs(), reporter],
+            counters=self._counters,
+        )
+
+    def _loss_before(self, trainer: AnswerTrainer, validation: EncodedRows) -> float | None:
+        """Validation loss of the untouched base: a fresh adapter adds nothing."""
+        if not validation.examples or self._config.max_steps == 0:
+            return None
+        before = trainer.validation_loss()
+        self._context.event(f"Validation loss {before:.4f} before training.", data={"eval_loss": before})
+        return before
+
+    def _train(self, trainer: AnswerTrainer) -> None:
+        found = checkpoints.newest(self._checkpoints)
+        if found is None:
+            trainer.train()
+            return
+        path, marker = found
+        self._context.event(
+            f"Resuming from the checkpoint at step {marker.step}.", data={"step": marker.step}
+        )
+        for name, value in marker.progress.items():
+            setattr(self._counters, name, value)
+        trainer.train(resume_from_checkpoint=str(path))
+
+    def _finish(
+        self,
+        trainer: AnswerTrainer,
+        plan: Plan,
+        encoded: tuple[EncodedRows, EncodedRows],
+        template: PromptTemplate,
+        before: float | None,
+    ) -> dict[str, Any]:
+        self._context.progress(trainer.state.global_step, trainer.state.max_steps, "writing the adapter")
+        train, validation = encoded
+        directory = artifact.fresh_directory(self._context.workdir)
+        artifact.write_adapter(trainer.model, self._order, directory)
+        texts = fingerprint_ids(trainer.processing_class, template, train.examples)
+        fingerprint = take_fingerprint(trainer.model, texts)
+        if fingerprint.max_change == 0.0:
+            raise JobFailure(
+                "outputs_unchanged",
+                "The trained adapter changes no log-probability of any text that it was measured on.",
+                hint="Raise learning_rate, epochs or lora_r.",
+            )
+        metrics = self._metrics(trainer, before) | {
+            "fingerprint_mean_change": fingerprint.mean_change,
+            "fingerprint_max_change": fingerprint.max_change,
+        }
+        outcome = artifact.Outcome(
+            metrics=metrics,
+            data={"train": train.summary(), "validation": validation.summary()},
+            history=trainer.state.log_history,
+            lineage=self._lineage(trainer),
+        )
+        artifact.write_documents(directory, self._order, plan, outcome, fingerprint)
+        return self._result(
+            trainer, plan, outcome, artifact.publish(directory, self._context.workdir / "artifact")
+        )
+
+    def _metrics(self, trainer: AnswerTrainer, before: float | None) -> dict[str, float]:
+        history = trainer.state.log_history
+        losses = [line["loss"] for line in history if "loss" in line][-LAST_LOSSES:]
+        counters = asdict(self._counters)
+        metrics = {
+            "train_loss": sum(losses) / max(len(losses), 1),
+            "tokens": float(counters["tokens"]),
+            "supervised_tokens": float(counters["supervised_tokens"]),
+            "tokens_per_s": counters["tokens"] / max(counters["seconds"], 1e-9),
+            "duration_s": time.monotonic() - self._started,
+            "peak_memory_bytes": float(peak_memory_bytes()),
+        }
+        if before is not None:
+            best = trainer.state.best_metric
+            last = next((line["eval_loss"] for line in reversed(history) if "eval_loss" in line), None)
+            metrics["eval_loss_before"] = before
+            metrics |= {"eval_loss": best if best is not None else last} if last is not None else {}
+        return metrics
+
+    def _lineage(self, trainer: AnswerTrainer) -> dict[str, Any]:
+        order = self._order
+        return {
+            "base": order.model,
+            "base_licence": order.licence,
+            "template": order.template,
+            "job_id": self._context.job_id,
+            "suffix": order.suffix,
+            "training_file": {
+                "id": order.training.id,
+                "name": order.training.name,
+                "sha256": order.training.sha256,
+            },
+            "validation_file": order.validation
+            and {"id": order.validation.id, "name": order.validation.name, "sha256": order.validation.sha256},
+            "seed": self._config.seed,
+            "best_step": best_step(trainer),
+            "versions": {
+                "python": platform.python_version(),
+                "torch": torch.__version__,
+                "transformers": transformers.__version__,
+                "peft": peft.__version__,
+                "trl": trl.__version__,
+            },
+        }
+
+    def _result(
+        self, trainer: AnswerTrainer, plan: Plan, outcome: artifact.Outcome, directory: Path
+    ) -> dict[str, Any]:
+        state = trainer.state
+        return {
+            "directory": str(directory),
+            "metrics": outcome.metrics,
+            "trained_tokens": self._counters.tokens,
+            "steps": state.global_step,
+            "best_step": best_step(trainer),
+            "early_stopped": state.global_step < plan.steps,
+            "effective": [setting.model_dump(mode="json") for setting in plan.effective],
+            "data": outcome.data,
+            "lineage": outcome.lineage,
+        }
+
+
+def best_step(trainer: AnswerTrainer) -> int:
+    """The step whose adapter is kept; the last one where nothing was validated."""
+    return trainer.state.best_global_step or trainer.state.global_step
+
+
+def peak_memory_bytes() -> int:
+    """The most memory that this process has held, in bytes."""
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if sys.platform == "darwin" else peak * 1024
+
+
+def _config(order: TrainOrder) -> TrainingConfig:
+    try:
+        return TrainingConfig(**{**order.config, "seed": order.seed})
+    except ConfigError as error:
+        raise JobFailure(
+            "invalid_config", error.message, blame="user", param="training", hint=error.hint
+        ) from error
+
+
+def train(context: Context, order: TrainOrder) -> dict[str, Any]:
+    """Do one attempt at a training job; see `TrainingRun.run`."""
+    try:
+        return TrainingRun(context, order).run()
+    except PlatformError as error:
+        raise JobFailure.of(error) from error

@@ -1,0 +1,208 @@
+"""TRL's SFTTrainer with our loss, our batches, our validation and lean checkpoints."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from datasets import Dataset
+from peft import LoraConfig, PeftModel
+from peft.tuners.tuners_utils import BaseTunerLayer
+from torch.utils.data import Sampler
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+from transformers.trainer_callback import EarlyStoppingCallback, PrinterCallback, TrainerCallback
+from trl import SFTConfig, SFTTrainer
+
+from model_training.config.training_config import TrainingConfig
+from services.trainer.domain import Plan
+from services.trainer.recipe.batches import LengthBuckets, by_length, collate
+from services.trainer.recipe.encode import Example
+from services.trainer.recipe.loss import IGNORED, install
+
+
+@dataclass
+class Counters:
+    """What has been computed so far, resumed attempts included. `seconds` are those of forward and backward passes."""
+
+    tokens: int = 0
+    supervised_tokens: int = 0
+    seconds: float = 0.0
+
+
+class AnswerTrainer(SFTTrainer):
+    """Trains an adapter on supervised tokens.
+
+    `model` is the plain base; `plan` and `config` say how. `counters` counts what was computed.
+    """
+
+    def __init__(
+        self,
+        model: PreTrainedModel,
+        tokenizer: PreTrainedTokenizerBase,
+        examples: Sequence[Example],
+        *,
+        config: TrainingConfig,
+        plan: Plan,
+        output_dir: Path,
+        validation: Sequence[Example] = (),
+        callbacks: Sequence[TrainerCallback] = (),
+        counters: Counters | None = None,
+    ) -> None:
+        self.counters = counters or Counters()
+        self._examples = list(examples)
+        self._validation = list(validation)
+        self._plan = plan
+        self._bucketing = config.length_bucketing
+        install(model)
+        stoppers = (
+            [EarlyStoppingCallback(plan.patience, config.early_stopping_min_delta)] if plan.patience else []
+        )
+        super().__init__(
+            model=model,
+            args=training_arguments(config, plan, output_dir, validated=bool(validation)),
+            train_dataset=_dataset(self._examples),
+            eval_dataset=_dataset(self._validation) if validation else None,
+            processing_class=tokenizer,
+            data_collator=collate(tokenizer.pad_token_id or 0),
+            peft_config=adapter_config(config),
+            callbacks=[*stoppers, *callbacks],
+        )
+        self.model_accepts_loss_kwargs = True  # our loss divides by the tokens of the whole step
+        self.remove_callback(PrinterCallback)
+        if plan.precision != "fp32":
+            _leave_inputs_alone(self.model)
+
+    def _get_train_sampler(self, train_dataset: Any = None) -> Sampler[int]:
+        lengths = [len(example.ids) for example in self._examples]
+        return LengthBuckets(
+            lengths, self.args.train_batch_size, seed=self.args.seed, bucketing=self._bucketing
+        )
+
+    def compute_loss(
+        self, model: Any, inputs: dict[str, Any], return_outputs: bool = False, num_items_in_batch: Any = None
+    ) -> Any:
+        """The loss of one batch; TRL's own would ask for logits of every token to report their entropy."""
+        outputs = model(**inputs, num_items_in_batch=num_items_in_batch)
+        return (outputs.loss, outputs) if return_outputs else outputs.loss
+
+    def training_step(self, model: Any, inputs: dict[str, Any], num_items_in_batch: Any = None) -> Any:
+        """One forward and backward pass, counted."""
+        started = time.perf_counter()
+        loss = super().training_step(model, dict(inputs), num_items_in_batch)
+        self.counters.seconds += time.perf_counter() - started
+        self.counters.tokens += int(inputs["attention_mask"].sum())
+        self.counters.supervised_tokens += int((inputs["labels"][:, 1:] != IGNORED).sum())
+        return loss
+
+    def evaluate(
+        self, eval_dataset: Any = None, ignore_keys: Any = None, metric_key_prefix: str = "eval"
+    ) -> dict[str, float]:
+        """Mean loss of a supervised token over all validation rows, each token counted once."""
+        metrics = {f"{metric_key_prefix}_loss": self.validation_loss()}
+        self.log(dict(metrics))
+        self.control = self.callback_handler.on_evaluate(self.args, self.state, self.control, metrics)
+        return metrics
+
+    @torch.no_grad()
+    def validation_loss(self) -> float:
+        """The loss on the validation rows, in nats a token."""
+        model = self.model
+        was_training = model.training
+        model.eval()
+        total = tokens = 0.0
+        lengths = [len(example.ids) for example in self._validation]
+        for rows in by_length(lengths, self.args.eval_batch_size):
+            batch = self.data_collator([_row(self._validation[row]) for row in rows])
+            count = int((batch["labels"][:, 1:] != IGNORED).sum())
+            with self.accelerator.autocast():
+                total += float(model(**self._prepare_inputs(batch)).loss) * count
+            tokens += count
+        model.train(was_training)
+        return total / max(tokens, 1)
+
+    def _save(self, output_dir: str | None = None, state_dict: Any = None) -> None:
+        """The adapter alone: base and tokenizer do not change, and pickled arguments have no place here."""
+        save_adapter(self.model, Path(output_dir or str(self.args.output_dir)))
+
+    def create_model_card(self, *args: Any, **kwargs: Any) -> None:
+        """Nothing: the artifact carries our own card."""
+
+
+def adapter_config(config: TrainingConfig) -> LoraConfig:
+    """The LoRA settings of a configuration."""
+    return LoraConfig(
+        r=config.lora_r,
+        lora_alpha=config.lora_alpha,  # pyright: ignore[reportArgumentType] (a float works and is documented here)
+        lora_dropout=config.lora_dropout,
+        target_modules=list(config.target_modules),
+        use_rslora=config.use_rslora,
+        bias="none",
+        task_type="CAUSAL_LM",
+    )
+
+
+def training_arguments(config: TrainingConfig, plan: Plan, output_dir: Path, *, validated: bool) -> SFTConfig:
+    """The settings of TRL and transformers for a plan."""
+    scheduler = "constant_with_warmup" if config.lr_scheduler == "constant" else config.lr_scheduler
+    return SFTConfig(
+        output_dir=str(output_dir),
+        per_device_train_batch_size=plan.batch_size,
+        per_device_eval_batch_size=plan.batch_size,
+        gradient_accumulation_steps=plan.gradient_accumulation,
+        max_steps=plan.steps,
+        learning_rate=config.learning_rate,
+        lr_scheduler_type=scheduler,
+        warmup_steps=plan.warmup_steps,
+        weight_decay=config.weight_decay,
+        max_grad_norm=config.max_grad_norm,
+        optim="adamw_torch",
+        seed=config.seed,
+        bf16=plan.precision == "bf16",
+        fp16=plan.precision == "fp16",
+        use_cpu=plan.device == "cpu",
+        gradient_checkpointing=config.gradient_checkpointing,
+        logging_steps=config.logging_steps,
+        logging_nan_inf_filter=False,
+        eval_strategy="steps" if validated else "no",
+        eval_steps=plan.eval_steps,
+        save_strategy="steps",
+        save_steps=plan.save_steps,
+        load_best_model_at_end=validated,
+        metric_for_best_model="eval_loss",
+        greater_is_better=False,
+        restore_callback_states_from_checkpoint=True,
+        max_length=None,  # rows are cut when they are encoded, where it is reported
+        dataset_kwargs={"skip_prepare_dataset": True},
+        loss_type="nll",
+        remove_unused_columns=False,
+        dataloader_pin_memory=plan.device == "cuda",
+        disable_tqdm=True,
+        report_to="none",
+        push_to_hub=False,
+    )
+
+
+def save_adapter(model: PeftModel, directory: Path) -> None:
+    """Write adapter_config.json and adapter_model.safetensors, without asking a hub about the base."""
+    model.save_pretrained(str(directory), save_embedding_layers=False)
+    (directory / "README.md").unlink(missing_ok=True)  # PEFT's empty card
+
+
+def _leave_inputs_alone(model: PeftModel) -> None:
+    """Keep PEFT from widening every input to the adapter's float32: autocast computes adapters in the narrow type anyway,
+    from float32 weights that small steps do not round away."""
+    for module in model.modules():
+        if isinstance(module, BaseTunerLayer):
+            module.cast_input_dtype_enabled = False
+
+
+def _dataset(examples: Sequence[Example]) -> Dataset:
+    return Dataset.from_list([_row(example) for example in examples])
+
+
+def _row(example: Example) -> dict[str, list[int]]:
+    return {"input_ids": example.ids, "labels": example.labels}
