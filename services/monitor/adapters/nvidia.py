@@ -13,7 +13,7 @@ class Gpus:
     def __init__(self) -> None:
         self._nvml: Any = None
         try:
-            import pynvml
+            import pynvml  # pyright: ignore[reportMissingImports]
 
             pynvml.nvmlInit()
             self._nvml = pynvml
