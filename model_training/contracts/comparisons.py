@@ -120,6 +120,8 @@ class ComparisonReport(Reply):
     model: dict[str, Any] = {}
     prompts: dict[str, Any] = {}
     environment: dict[str, Any] = {}
+    rules: dict[str, Any] = {}
+    """What the verdict was made by: alpha, smallest useful difference, prices, seed, the primary metric."""
 
 
 class SideBySide(Reply):

@@ -149,3 +149,38 @@ class Evaluation(Reply):
     duration_s: float | None = None
     progress: JobProgress = JobProgress()
     error: JobError | None = None
+
+
+class GradeItem(Wire):
+    """One output to grade."""
+
+    item: EvaluationItem
+    output: str = Field(max_length=200_000)
+
+
+class GradeRequest(Wire):
+    """Grade outputs that came from anywhere."""
+
+    items: list[GradeItem] = Field(max_length=1000)
+
+
+class ItemGrade(Reply):
+    """What became of one output. `extraction_failed` says that its form, not its content, was at fault."""
+
+    item_id: str
+    correct: bool
+    score: float
+    scores: dict[str, float] = {}
+    status: Literal[
+        "passed", "wrong", "no_answer", "error", "timeout", "out_of_memory", "forbidden", "not_called"
+    ]
+    reason: str
+    extracted: str | None = None
+    extraction_failed: bool = False
+
+
+class GradeReply(Reply):
+    """Grades in the order of the request, and what kept the answers apart from the host."""
+
+    data: list[ItemGrade]
+    isolation: str

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from model_training.contracts.comparisons import ArmResult, ComparisonCreate, PairResult, SideBySide, Verdict
+from model_training.contracts.evaluations import ItemResult
 from services.comparator.domain.arms import Arm, PairedItems, pair
 from services.comparator.domain.case import Case
 from services.comparator.domain.costs import cost_notes
@@ -30,18 +31,21 @@ def analyse(
     *,
     items_available: int | None = None,
     training_s: float | None = None,
+    free: Mapping[str, Sequence[ItemResult]] | None = None,
 ) -> Analysis:
     """Pair the answers, test the differences and decide.
 
     Args:
         items_available: items that the suites hold beyond those asked; None if unknown.
         training_s: machine seconds that training took; None if nothing was trained or it is unknown.
+        free: by arm, answers to questions without a reference; shown, and never graded.
 
     Raises:
         InvalidInput: the arms did not answer the same items.
     """
     paired = pair(arms)
-    results = [arm_result(arm, paired, request.prices) for arm in paired.arms]
+    free = free or {}
+    results = [arm_result(arm, paired, request.prices, free.get(arm.name, ())) for arm in paired.arms]
     graded = bool(paired.ids)
     primary = primary_pairs(paired) if graded else []
     secondary = secondary_pairs(paired, request.seed) if graded else []
@@ -63,7 +67,7 @@ def analyse(
         arms=results,
         pairs=[evidence.result for evidence in primary] + secondary,
         verdict=verdict.model_copy(update={"notes": notes}),
-        items=side_by_side(paired),
+        items=side_by_side(paired) + _free_side_by_side(free),
     )
 
 
@@ -78,4 +82,17 @@ def side_by_side(paired: PairedItems) -> list[SideBySide]:
             answers={arm.name: arm.items[item_id] for arm in paired.arms},
         )
         for item_id, first in zip(paired.ids, paired.of(paired.arms[0]), strict=True)
+    ]
+
+
+def _free_side_by_side(free: Mapping[str, Sequence[ItemResult]]) -> list[SideBySide]:
+    return [
+        SideBySide(
+            item_id=row[0].item_id,
+            suite=row[0].suite,
+            question=row[0].question,
+            reference="",
+            answers=dict(zip(free, row, strict=True)),
+        )
+        for row in zip(*free.values(), strict=True)
     ]

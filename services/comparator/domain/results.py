@@ -42,13 +42,17 @@ class PairEvidence:
     design_effect: float
 
 
-def arm_result(arm: Arm, items: PairedItems, prices: Prices) -> ArmResult:
-    """One arm over the common items. Rates carry Wilson intervals, widened where items share a group."""
+def arm_result(arm: Arm, items: PairedItems, prices: Prices, free: Sequence[ItemResult] = ()) -> ArmResult:
+    """One arm over the common items. Rates carry Wilson intervals, widened where items share a group.
+
+    Where nothing was graded, times, tokens and cost are those of the `free` answers.
+    """
     answers = items.of(arm)
-    times = latencies([answer.latency_s for answer in answers])
+    asked = answers or list(free)
+    times = latencies([answer.latency_s for answer in asked])
     correct = [answer.correct for answer in answers]
     interval = clustered_wilson_interval(correct, items.groups if answers else [])
-    machine_s = _machine_seconds(arm, answers)
+    machine_s = _machine_seconds(arm, asked)
     return ArmResult(
         name=arm.name,
         model=arm.model,
@@ -62,8 +66,8 @@ def arm_result(arm: Arm, items: PairedItems, prices: Prices) -> ArmResult:
         **{field: _mean_score(answers, key) for field, key in QA_SCORES.items()},
         latency_p50_s=times.p50,
         latency_p95_s=times.p95,
-        prompt_tokens=sum(answer.prompt_tokens for answer in answers),
-        completion_tokens=sum(answer.completion_tokens for answer in answers),
+        prompt_tokens=sum(answer.prompt_tokens for answer in asked),
+        completion_tokens=sum(answer.completion_tokens for answer in asked),
         machine_s=machine_s,
         cost_usd=cost_usd(machine_s, prices),
         effort=arm.effort,

@@ -1,0 +1,40 @@
+"""HTTP routes of the comparator; the gateway passes them through to the public."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from fastapi import APIRouter, Depends, Query
+from fastapi.responses import FileResponse
+
+from libs.common.auth import require_internal
+from model_training.contracts.base import Page
+from model_training.contracts.comparisons import Comparison, SideBySide
+from services.comparator.service.reading import MEDIA_TYPES, Comparisons
+
+
+def make_router(comparisons: Comparisons, internal_token: str) -> APIRouter:
+    """The routes, for other services only."""
+    router = APIRouter(
+        prefix="/v1/comparisons",
+        tags=["comparisons"],
+        dependencies=[Depends(require_internal(internal_token))],
+    )
+
+    @router.get("/{comparison_id}", summary="One comparison with its report")
+    def get_comparison(comparison_id: str) -> Comparison:
+        return comparisons.get(comparison_id)
+
+    @router.get("/{comparison_id}/items", summary="Every item with each arm's answer")
+    def list_items(
+        comparison_id: str,
+        after: str | None = None,
+        limit: Annotated[int, Query(ge=1, le=1000)] = 100,
+    ) -> Page[SideBySide]:
+        return comparisons.items(comparison_id, after, limit)
+
+    @router.get("/{comparison_id}/report.{format}", summary="The report", response_class=FileResponse)
+    def get_report(comparison_id: str, format: Literal["html", "md", "json"]) -> FileResponse:
+        return FileResponse(comparisons.report(comparison_id, format), media_type=MEDIA_TYPES[format])
+
+    return router

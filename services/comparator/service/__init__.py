@@ -1,0 +1,1 @@
+"""Use cases: running a comparison (in the child) and reading one (in the API)."""

@@ -1,0 +1,117 @@
+"""One comparison from its request to the files of its report: gather, analyse, write."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from libs.common.errors import InvalidInput, JobFailure
+from model_training.contracts.comparisons import ComparisonCreate, ComparisonReport, SideBySide
+from services.comparator.domain.analysis import Analysis, analyse
+from services.comparator.domain.arms import Arm
+from services.comparator.ports import Platform
+from services.comparator.service import reporting
+from services.comparator.service.gathering import Gatherer
+
+REPORT = "report"
+"""Name of the directory, inside a job's own, that becomes the artifact."""
+
+Render = Callable[[ComparisonReport, Sequence[SideBySide]], str]
+
+
+@dataclass(frozen=True)
+class Pages:
+    """How a report becomes text."""
+
+    html: Render
+    markdown: Render
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What the worker hands to the child beside the request."""
+
+    request: ComparisonCreate
+    suite_rows: Mapping[str, int | None]
+    """By suite: items that it holds; None if unknown."""
+
+    @classmethod
+    def of(cls, spec: Mapping[str, Any]) -> Plan:
+        """The plan of a child's order."""
+        return cls(ComparisonCreate.model_validate(spec["request"]), spec.get("suite_rows", {}))
+
+    def available(self, used: int) -> int | None:
+        """Items beyond those used; None if some suite's size is unknown."""
+        rows = list(self.suite_rows.values())
+        known = [row for row in rows if row is not None]
+        return max(0, sum(known) - used) if rows and len(known) == len(rows) else None
+
+
+def compare(
+    plan: Plan,
+    gatherer: Gatherer,
+    platform: Platform,
+    *,
+    machine: Callable[[Sequence[str]], dict[str, Any]],
+) -> tuple[ComparisonReport, list[SideBySide]]:
+    """The report of a comparison and its items side by side.
+
+    Raises:
+        JobFailure: an arm could not be evaluated, or the arms did not answer the same items.
+        JobStopped: a stop was asked for.
+    """
+    request = plan.request
+    arms = gatherer.arms() if request.suites or _all_given(request) else _bare_arms(request)
+    free = gatherer.free_answers() if request.test_queries else {}
+    training = reporting.training_facts(platform, request)
+    analysis = _analyse(plan, arms, training.get("seconds"), free)
+    report = reporting.compose(
+        gatherer.context.job_id,
+        request,
+        analysis,
+        arms,
+        training=training,
+        environment=machine([arm.isolation for arm in arms if arm.isolation]),
+    )
+    return report, analysis.items
+
+
+def _all_given(request: ComparisonCreate) -> bool:
+    return all(arm.evaluation is not None for arm in request.arms)
+
+
+def _bare_arms(request: ComparisonCreate) -> list[Arm]:
+    return [Arm(arm.name, arm.model) for arm in request.arms]
+
+
+def _analyse(plan: Plan, arms: Sequence[Arm], training_s: float | None, free: Mapping[str, Any]) -> Analysis:
+    used = min(len(arm.items) for arm in arms)
+    try:
+        return analyse(
+            plan.request, arms, items_available=plan.available(used), training_s=training_s, free=free
+        )
+    except InvalidInput as error:
+        raise JobFailure.of(error) from error
+
+
+def write_report(workdir: Path, report: ComparisonReport, items: Sequence[SideBySide], pages: Pages) -> Path:
+    """Write `report.json`, `.md`, `.html` and `items.jsonl` into a fresh directory; it is there whole or not at all."""
+    target, staging = workdir / REPORT, workdir / f".{REPORT}"
+    shutil.rmtree(staging, ignore_errors=True)
+    staging.mkdir(parents=True)
+    files = {
+        "report.json": json.dumps(report.model_dump(mode="json"), indent=2, ensure_ascii=False) + "\n",
+        "report.md": pages.markdown(report, items),
+        "report.html": pages.html(report, items),
+        "items.jsonl": "".join(item.model_dump_json() + "\n" for item in items),
+    }
+    for name, text in files.items():
+        (staging / name).write_text(text, encoding="utf-8", errors="replace")
+    shutil.rmtree(target, ignore_errors=True)
+    os.replace(staging, target)
+    return target
