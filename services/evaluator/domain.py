@@ -34,6 +34,22 @@ class Grade:
         return self.status == "passed"
 
 
+@dataclass(frozen=True)
+class Answer:
+    """What a model answered. `prompt` is the text that it saw, as far as the platform tells."""
+
+    text: str
+    prompt: str
+    latency_s: float
+    prompt_tokens: int
+    completion_tokens: int
+    sources: tuple[dict[str, Any], ...] = ()
+
+
+class NotAnswered(Exception):
+    """The platform refused one question; the message says why."""
+
+
 def read_expected(text: str) -> Any:
     """The value of an item's `expected`. Raises ValueError for anything but a Python literal."""
     try:

@@ -28,6 +28,11 @@ class Grader:
     def __init__(self, sandbox: Sandbox) -> None:
         self._sandbox = sandbox
 
+    @property
+    def isolation(self) -> str:
+        """What keeps answers apart from the host, in one line."""
+        return self._sandbox.isolation.text
+
     def grade(self, item: EvaluationItem, output: str) -> Grade:
         """The outcome of one output. Raises InvalidInput where the item itself cannot be graded."""
         check = item.check

@@ -1,0 +1,114 @@
+"""Asks models through the gateway, with patience where it says that it is busy. Safe to use from several threads."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+import httpx
+
+from libs.common.errors import JobFailure
+from services.evaluator.domain import Answer, NotAnswered
+from services.evaluator.prompts import Question
+
+BUSY = (408, 429, 502, 503, 504)
+PATIENCE_S = 180.0
+"""How long one question is repeated while the platform is busy or restarting."""
+TIMEOUT_S = 600.0
+
+
+class GatewayModels:
+    """One model behind the gateway."""
+
+    def __init__(
+        self, url: str, token: str, *, model: str, project: str, seed: int = 0, threads: int = 16
+    ) -> None:
+        self._model, self._seed = model, seed
+        self._http = httpx.Client(
+            base_url=url,
+            headers={"Authorization": f"Bearer {token}", "x-mt-project": project},
+            timeout=httpx.Timeout(TIMEOUT_S, connect=10),
+            limits=httpx.Limits(max_connections=threads),
+        )
+
+    def close(self) -> None:
+        """Close every connection."""
+        self._http.close()
+
+    def ask(self, question: Question) -> Answer:
+        """The model's answer.
+
+        Raises:
+            NotAnswered: this question was refused (too long, say); others may still be answered.
+            JobFailure: no question can be answered (no such model, no right, no platform).
+        """
+        started = time.monotonic()
+        pause_s = 0.5
+        while True:
+            sent = time.monotonic()
+            reply, fault = self._post(question)
+            if reply is not None and reply.status_code == 200:
+                return _answer(reply.json(), question, time.monotonic() - sent)
+            if reply is not None and reply.status_code not in BUSY:
+                raise _refusal(reply)
+            if time.monotonic() - started > PATIENCE_S:
+                why = fault or f"status {reply.status_code if reply is not None else '?'}"
+                raise JobFailure(
+                    "upstream_failed", f"The model did not answer for {PATIENCE_S:.0f} s: {why}", retry=True
+                )
+            time.sleep(_pause(reply, pause_s))
+            pause_s = min(2 * pause_s, 10.0)
+
+    def _post(self, question: Question) -> tuple[httpx.Response | None, str]:
+        body: dict[str, Any] = {
+            "model": self._model,
+            "max_tokens": question.max_tokens,
+            "temperature": 0,
+            "seed": self._seed,
+        }
+        if question.stop:
+            body["stop"] = list(question.stop)
+        if question.prompt is not None:
+            path, body["prompt"] = "/v1/completions", question.prompt
+        else:
+            path, body["return_prompt"] = "/v1/chat/completions", True
+            body["messages"] = [{"role": role, "content": text} for role, text in question.messages]
+        try:
+            return self._http.post(path, json=body), ""
+        except httpx.TransportError as error:
+            return None, f"{type(error).__name__}: {error}"
+
+
+def _pause(reply: httpx.Response | None, otherwise: float) -> float:
+    wanted = reply.headers.get("retry-after", "") if reply is not None else ""
+    return min(float(wanted), 30.0) if wanted.replace(".", "", 1).isdigit() else otherwise
+
+
+def _answer(body: dict[str, Any], question: Question, latency_s: float) -> Answer:
+    choice, usage = body["choices"][0], body["usage"]
+    return Answer(
+        text=choice["message"]["content"] if "message" in choice else choice["text"],
+        prompt=body.get("prompt") or question.text,
+        latency_s=latency_s,
+        prompt_tokens=usage["prompt_tokens"],
+        completion_tokens=usage["completion_tokens"],
+        sources=tuple(body.get("sources") or ()),
+    )
+
+
+def _refusal(reply: httpx.Response) -> Exception:
+    try:
+        problem: dict[str, Any] = reply.json()
+    except ValueError:
+        problem = {}
+    detail = str(problem.get("detail") or f"status {reply.status_code}")
+    if reply.status_code in (400, 413, 422):
+        return NotAnswered(detail)
+    blame = "user" if problem.get("blame") == "user" else "system"
+    return JobFailure(
+        str(problem.get("code") or "upstream_failed"),
+        detail,
+        blame=blame,
+        param="model",
+        hint=problem.get("hint"),
+    )

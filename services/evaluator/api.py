@@ -1,0 +1,95 @@
+"""HTTP routes of the evaluator. Each parses, calls one function and returns."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from fastapi import APIRouter, Depends, Query
+
+from libs.common.auth import require_internal
+from libs.common.db.engine import Database
+from libs.common.db.tables import JobRow
+from libs.common.errors import NotFound
+from model_training.contracts.base import Page
+from model_training.contracts.evaluations import (
+    Evaluation,
+    GradeReply,
+    GradeRequest,
+    ItemGrade,
+    ItemResult,
+    PromptSpec,
+)
+from model_training.contracts.jobs import JobError, JobProgress, JobState
+from services.evaluator import repository
+from services.evaluator.grading import Grader
+from services.evaluator.service import grade_all, summarise
+
+
+def make_router(database: Database, grader: Grader, internal_token: str) -> APIRouter:
+    """The routes, for other services only."""
+    router = APIRouter(prefix="/v1", dependencies=[Depends(require_internal(internal_token))])
+
+    @router.get("/evaluations/{id}", summary="One evaluation, also while it runs")
+    def get_evaluation(id: str) -> Evaluation:
+        with database.session() as session:
+            row = repository.find_evaluation(session, id)
+            if row is None:
+                raise NotFound(f"There is no evaluation {id!r}.", param="id")
+            return _describe(row, repository.results(session, id))
+
+    @router.get("/evaluations/{id}/items", summary="Its graded items, in the suites' order")
+    def get_items(
+        id: str,
+        suite: str | None = None,
+        status: str | None = None,
+        after: str | None = None,
+        limit: Annotated[int, Query(ge=1, le=1000)] = 100,
+    ) -> Page[ItemResult]:
+        with database.session() as session:
+            if repository.find_evaluation(session, id) is None:
+                raise NotFound(f"There is no evaluation {id!r}.", param="id")
+            rows, more = repository.items_page(
+                session, id, suite=suite, status=status, after=after, limit=limit
+            )
+        data = [ItemResult.model_validate(row.data) for row in rows]
+        ids = [row.item_id for row in rows]
+        return Page(
+            data=data, first_id=ids[0] if ids else None, last_id=ids[-1] if ids else None, has_more=more
+        )
+
+    @router.post("/grade", summary="Grade outputs without a model")
+    def grade(request: GradeRequest) -> GradeReply:
+        grades = grade_all(grader, [(one.item, one.output) for one in request.items])
+        data = [
+            ItemGrade(
+                item_id=one.item.id,
+                correct=grade.correct,
+                score=grade.score,
+                scores=grade.scores,
+                status=grade.status,
+                reason=grade.reason,
+                extracted=grade.extracted,
+                extraction_failed=grade.extraction_failed,
+            )
+            for one, grade in zip(request.items, grades, strict=True)
+        ]
+        return GradeReply(data=data, isolation=grader.isolation)
+
+    return router
+
+
+def _describe(row: JobRow, results: list[dict[str, object]]) -> Evaluation:
+    result = row.result or {}
+    return Evaluation(
+        id=row.id,
+        state=JobState(row.state),
+        created_at=row.created_at,
+        model=row.spec["model"],
+        suites=summarise(results),
+        prompt=PromptSpec.model_validate(row.spec.get("prompt") or {}),
+        prompt_description=result.get("prompt_description"),
+        isolation=result.get("isolation"),
+        duration_s=result.get("duration_s"),
+        progress=JobProgress.model_validate(row.progress or {}),
+        error=JobError.model_validate(row.error) if row.error else None,
+    )

@@ -1,0 +1,93 @@
+"""The process that runs one evaluation: reads the items, asks the model through the gateway, grades, reports."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from libs.common.errors import InvalidInput, JobFailure, PlatformError
+from libs.common.jobs.child import ChildContext, run_child
+from model_training.contracts.evaluations import EvaluationCreate, EvaluationItem
+from model_training.datasets.rows import TrainingRow, read_rows
+from model_training.errors import UserError
+from services.evaluator.adapters.gateway_http import GatewayModels
+from services.evaluator.grading import Grader
+from services.evaluator.metrics import signatures
+from services.evaluator.prompts import ModelTraits, PromptBuilder
+from services.evaluator.sandbox.pool import Sandbox
+from services.evaluator.service import CONCURRENCY, Evaluation
+from services.evaluator.settings import EvaluatorSettings
+from services.evaluator.suites import load_suite
+
+
+def work(context: ChildContext) -> dict[str, Any]:
+    """Run the evaluation that the worker prepared. Raises JobFailure where no item can be asked."""
+    try:
+        return _evaluate(context, EvaluatorSettings())  # pyright: ignore[reportCallIssue] (the environment fills it)
+    except PlatformError as error:
+        raise JobFailure.of(error) from error
+
+
+def _evaluate(context: ChildContext, settings: EvaluatorSettings) -> dict[str, Any]:
+    spec = context.spec
+    request = EvaluationCreate.model_validate(spec["request"])
+    items = _items(request, spec["files"])
+    traits = ModelTraits(**spec["traits"])
+    prompts = PromptBuilder(request.prompt, traits, _examples(request, spec["files"]), seed=request.seed)
+    token = settings.internal_token.get_secret_value()
+    models = GatewayModels(
+        settings.gateway_url,
+        token,
+        model=request.model,
+        project=spec["project"],
+        seed=request.seed,
+        threads=CONCURRENCY,
+    )
+    with Sandbox(slots=settings.grade_slots, limits=settings.limits) as sandbox:
+        isolation = sandbox.isolation
+        level = "info" if isolation.level == "namespaces" else "warn"
+        context.event(f"Answers are run in isolation: {isolation.text}.", level=level)
+        totals = Evaluation(models.ask, Grader(sandbox), prompts, context).run(items, set(spec["done"]))
+        documented = sorted(sandbox.documented)
+    models.close()
+    return {
+        "model": request.model,
+        "prompt_description": prompts.describe(items),
+        "shots": prompts.shots,
+        "isolation": isolation.text,
+        "isolation_level": isolation.level,
+        "documentation_in_reach": documented,
+        "metric_signatures": signatures(),
+        "duration_s": totals.duration_s,
+    }
+
+
+def _items(request: EvaluationCreate, files: dict[str, str]) -> list[EvaluationItem]:
+    items: list[EvaluationItem] = []
+    seen: set[str] = set()
+    for suite in request.suites:
+        path = Path(files[suite.file]) if suite.file is not None else None
+        for item in load_suite(suite, path):
+            if item.id in seen:
+                raise InvalidInput(
+                    f"The item {item.id!r} stands in two suites.",
+                    param="suites",
+                    hint="Name each suite once.",
+                )
+            seen.add(item.id)
+            items.append(item)
+    return items
+
+
+def _examples(request: EvaluationCreate, files: dict[str, str]) -> list[TrainingRow]:
+    name = request.prompt.examples_file
+    if name is None or request.prompt.shots == 0:
+        return []
+    try:
+        return list(read_rows(Path(files[name])))
+    except UserError as error:
+        raise InvalidInput(str(error), param="prompt.examples_file") from error
+
+
+if __name__ == "__main__":
+    run_child(work)

@@ -1,0 +1,24 @@
+"""Settings of the evaluator, from `MT_…` environment variables, read once in `main` and in `child`."""
+
+from __future__ import annotations
+
+from pydantic import Field
+
+from libs.common.settings import PlatformSettings
+from services.evaluator.sandbox.limits import Limits
+
+
+class EvaluatorSettings(PlatformSettings):
+    """What an answer may use while it is graded, and how many are graded at once."""
+
+    grade_slots: int = Field(default=2, ge=1, le=64, description="Answers that are graded at once.")
+    grade_cpu_s: int = Field(default=2, ge=1, le=600, description="Seconds of processor time for one answer.")
+    grade_wall_s: float = Field(
+        default=20.0, gt=0, description="Backstop for answers that sleep, in seconds."
+    )
+    grade_memory_mb: int = Field(default=256, ge=32, description="Memory for one answer, in MB.")
+
+    @property
+    def limits(self) -> Limits:
+        """The limits of one answer."""
+        return Limits(cpu_s=self.grade_cpu_s, wall_s=self.grade_wall_s, memory_mb=self.grade_memory_mb)

@@ -1,0 +1,105 @@
+"""The job kind `evaluate`: ids become paths for the child, graded items are stored and summed up."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from sqlalchemy.orm import Session
+
+from libs.common.db.tables import JobRow
+from libs.common.errors import InvalidInput, NotFound
+from libs.common.files import file_path
+from model_training.contracts.evaluations import EvaluationCreate, ItemResult
+from model_training.contracts.files import FilePurpose
+from model_training.contracts.jobs import JobKind
+from services.evaluator import repository
+from services.evaluator.service import summarise
+from services.evaluator.settings import EvaluatorSettings
+
+
+class EvaluateHandler:
+    """Runs evaluations. A second attempt goes on after the items that the first one stored."""
+
+    kind = JobKind.EVALUATE
+    child_module = "services.evaluator.child"
+
+    def __init__(self, settings: EvaluatorSettings) -> None:
+        self._settings = settings
+
+    def prepare(self, session: Session, job: JobRow) -> dict[str, Any]:
+        """The child's order: the request, the paths of its files, what is known of the model, and the items done.
+
+        Raises:
+            NotFound: a file or the tuned model is not there.
+            InvalidInput: a file was uploaded for something else, or examples were asked for without a file of them.
+        """
+        wanted = EvaluationCreate.model_validate(job.spec)
+        files = {
+            suite.file: self._path(session, job.project_id, suite.file, FilePurpose.EVALUATION)
+            for suite in wanted.suites
+            if suite.file is not None
+        }
+        examples = wanted.prompt.examples_file
+        if examples is None and wanted.prompt.shots not in ("auto", 0):
+            raise InvalidInput(
+                f"{wanted.prompt.shots} examples are asked for, but no file to take them from.",
+                param="prompt.examples_file",
+                hint="Name an uploaded training file, or leave `shots` at `auto`.",
+            )
+        if examples is not None:
+            files[examples] = self._path(session, job.project_id, examples, FilePurpose.FINE_TUNE)
+        return {
+            "request": wanted.model_dump(mode="json"),
+            "files": files,
+            "project": job.project_id,
+            "traits": self._traits(session, job.project_id, wanted.model),
+            "done": repository.done_ids(session, job.id),
+        }
+
+    def _path(self, session: Session, project_id: str, file_id: str, purpose: FilePurpose) -> str:
+        row = repository.find_file(session, project_id, file_id)
+        path = file_path(self._settings.home, row.sha256) if row is not None else None
+        if row is None or path is None or not path.exists():
+            raise NotFound(
+                f"There is no file {file_id!r}.",
+                param="suites",
+                hint=f"Upload it with purpose `{purpose.value}` first.",
+            )
+        if row.purpose != purpose.value:
+            raise InvalidInput(
+                f"File {file_id} ({row.filename}) was uploaded with purpose {row.purpose!r}.",
+                param="suites",
+                hint=f"Upload it again with purpose `{purpose.value}`.",
+            )
+        return str(path)
+
+    def _traits(self, session: Session, project_id: str, name: str) -> dict[str, Any]:
+        model = name.rsplit("@", 1)[-1] if name.startswith("rag:") else name
+        row = repository.find_model(session, project_id, model) if model.startswith("model_") else None
+        if model.startswith("model_") and row is None:
+            raise NotFound(
+                f"There is no model {model!r}.", param="model", hint="`mt models list` shows them."
+            )
+        return {
+            "base": row.base if row is not None else model,
+            "is_tuned": row is not None,
+            "is_retrieval": name.startswith("rag:"),
+        }
+
+    def store(self, session: Session, job: JobRow, name: str, data: dict[str, Any]) -> None:
+        """Store one graded item."""
+        if name != "item":
+            raise AssertionError(f"unexpected output {name!r}")
+        repository.save_item(session, job.id, data["position"], ItemResult.model_validate(data["result"]))
+
+    def finish(self, session: Session, job: JobRow, result: dict[str, Any]) -> dict[str, Any]:
+        """The job's result: the child's account, with the summary of every stored item, earlier attempts' included."""
+        results = repository.results(session, job.id)
+        return {
+            **result,
+            "suites": [summary.model_dump(mode="json") for summary in summarise(results)],
+            "n": len(results),
+            "correct": sum(bool(row["correct"]) for row in results),
+            "prompt_tokens": sum(row["prompt_tokens"] for row in results),
+            "completion_tokens": sum(row["completion_tokens"] for row in results),
+        }
