@@ -34,10 +34,15 @@ def from_package(
     seed: Annotated[int, typer.Option(help="Another seed holds out other examples.")] = 0,
 ) -> None:
     """Learn a library: training rows, passages for retrieval and evaluation items from installed packages."""
-    options = Options(tasks=tasks, questions=qa, rows=rows, seed=seed)
+    build(packages, directory, Options(tasks=tasks, questions=qa, rows=rows, seed=seed))
+
+
+def build(packages: list[str], directory: Path, options: Options) -> DatasetReport:
+    """Build with a bar for each step, and print what came out."""
     with _bars() as bars:
         report = build_from_packages(packages, directory, options, _Follower(bars))
     _show(report, directory)
+    return report
 
 
 class _Follower:
@@ -94,7 +99,7 @@ def _show(report: DatasetReport, directory: Path) -> None:
         f"{report.validation_rows} for validation, {report.chunks} passages. Exact leaks: {exact}."
     )
     out.print(
-        f"{len(report.held_out)} pieces of documentation were taken out of passages; {out / 'report.md'} lists them."
+        f"{len(report.held_out)} pieces of documentation were taken out of passages; {directory / 'report.md'} lists them."
     )
     for note in report.notes:
         out.print(note, style="yellow")

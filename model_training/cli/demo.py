@@ -16,7 +16,7 @@ from typing import Annotated, Any
 import typer
 from rich.table import Table
 
-from model_training.cli import verdict
+from model_training.cli import dataset, verdict
 from model_training.cli.console import duration, err, out, size
 from model_training.cli.memory import PeakMemory
 from model_training.cli.progress import watch
@@ -26,6 +26,7 @@ from model_training.contracts.comparisons import ArmSpec, ComparisonCreate, Comp
 from model_training.contracts.evaluations import PromptSpec, SuiteSpec
 from model_training.contracts.files import FilePurpose
 from model_training.contracts.fine_tuning import FineTuningJob
+from model_training.datasets.package.records import Options
 from model_training.errors import UserError
 
 MODEL = "gemma-3-270m"
@@ -71,9 +72,9 @@ def demo(
     diary, memory = Diary(), PeakMemory()
     with memory:
         with diary.step("Data set"):
-            dataset = _build(packages or PACKAGES, out_dir / "dataset", rows, items)
+            data = _build(packages or PACKAGES, out_dir / "dataset", rows, items)
         with _platform(home, diary, memory) as client:
-            report = _run(client, out_dir, dataset, diary, epochs)
+            report = _run(client, out_dir, data, diary, epochs)
     (out_dir / "demo.json").write_text(
         json.dumps({"seconds": diary.steps, "peak_memory_bytes": memory.peak_bytes}, indent=1),
         encoding="utf-8",
@@ -87,9 +88,9 @@ def demo(
 
 
 def _build(packages: list[str], directory: Path, rows: int | None, items: int | None) -> dict[str, Any]:
-    from model_training.cli.dataset import build
-
-    return build(packages, directory, rows=rows, items=items)
+    given = {"rows": rows, "tasks": items, "questions": items}
+    options = Options(**{name: value for name, value in given.items() if value is not None})
+    return dataset.build(packages, directory, options).as_json()
 
 
 @contextmanager
@@ -113,7 +114,7 @@ def _platform(home: Path | None, diary: Diary, memory: PeakMemory) -> Generator[
 
 
 def _run(
-    client: Client, out_dir: Path, dataset: dict[str, Any], diary: Diary, epochs: int | None
+    client: Client, out_dir: Path, data: dict[str, Any], diary: Diary, epochs: int | None
 ) -> ComparisonReport:
     with diary.step("Index"):
         uploads = _upload(client, out_dir / "dataset")
@@ -122,7 +123,7 @@ def _run(
     with diary.step("Fine-tuning"):
         tuned = _train(client, uploads, epochs)
     with diary.step("Evaluation and comparison"):
-        comparison = client.comparisons.create(_comparison(uploads, index.id, tuned, dataset))
+        comparison = client.comparisons.create(_comparison(uploads, index.id, tuned, data))
         watch(client, comparison.id, err, title="Compare")
         for fmt in FORMATS:
             (out_dir / f"report.{fmt}").write_bytes(client.comparisons.report(comparison.id, fmt))
@@ -157,7 +158,7 @@ def _train(client: Client, uploads: Uploads, epochs: int | None) -> FineTuningJo
 
 
 def _comparison(
-    uploads: Uploads, index: str, tuned: FineTuningJob, dataset: dict[str, Any]
+    uploads: Uploads, index: str, tuned: FineTuningJob, data: dict[str, Any]
 ) -> ComparisonCreate:
     model = str(tuned.fine_tuned_model)
     return ComparisonCreate(
@@ -170,7 +171,7 @@ def _comparison(
         suites=[SuiteSpec(name=suite, file=uploads.evaluation) for suite in uploads.suites],
         prompt=PromptSpec(examples_file=uploads.train),
         training_job=tuned.id,
-        dataset=dataset,
+        dataset=data,
     )
 
 
