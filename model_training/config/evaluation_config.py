@@ -42,8 +42,6 @@ class EvaluationConfig(BaseConfig):
     """Training rows that the examples are taken from; never from the items. None: `data/training` where it exists."""
     max_tokens: int = Field(default=64, ge=1, le=4096)
     """Longest answer in tokens."""
-    temperature: float = Field(default=0.0, ge=0, le=2)
-    """0 takes the most likely token each time, which is what makes two runs comparable."""
     baseline: str | None = Field(default=None, min_length=1)
     """A model or an earlier evaluation (`eval_…`) to compare with, item by item."""
     largest_regression: float = Field(default=0.02, ge=0, le=1)

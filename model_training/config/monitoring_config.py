@@ -26,8 +26,6 @@ class MonitoringConfig(BaseConfig):
     """Follow this job only and end with it. None follows all that run."""
     stop_when_idle: bool = False
     """End when no job is queued or running."""
-    history_points: int = Field(default=200, ge=2, le=10_000)
-    """Points of a curve that are kept for display."""
 
     memory_alert: float = Field(default=0.92, gt=0, le=1)
     """Share of the machine's memory in use above which an alert is raised."""
