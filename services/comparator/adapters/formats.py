@@ -13,6 +13,7 @@ FILTERS = (
     "signed_points",
     "signed_score",
     "probability",
+    "bare_p",
     "seconds",
     "usd",
     "number",
@@ -24,7 +25,8 @@ FILTERS = (
 )
 
 _CONTROL = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u200e\u200f\u202a-\u202e\u2066-\u2069\ufeff]")
-_CELL = str.maketrans({"|": "\\|", "<": "&lt;", ">": "&gt;", "`": "'", "\n": " ", "\r": " "})
+_CELL = str.maketrans({"|": "\\|", "`": "'", "\n": " ", "\r": " "})
+_TAG = re.compile(r"<(?=[A-Za-z/!?])")
 
 
 def percent(rate: float) -> str:
@@ -49,6 +51,11 @@ def _zero(value: float, digits: int) -> float:
 def probability(p: float) -> str:
     """`p = 0.031` or `p < 0.001`."""
     return p_value(p)
+
+
+def bare_p(p: float) -> str:
+    """`0.0312` or `<0.0001`, for a table's column."""
+    return "<0.0001" if p < 0.0001 else f"{p:.4f}"
 
 
 def seconds(value: float | None) -> str:
@@ -85,8 +92,8 @@ def cut(text: str, limit: int = 6000) -> str:
 
 
 def cell(text: str) -> str:
-    """Text that is safe in a Markdown table."""
-    return visible(text).translate(_CELL)
+    """Text that is safe in a Markdown table: on one line, without cells, code or tags of its own."""
+    return _TAG.sub("&lt;", visible(text)).translate(_CELL)
 
 
 def plain(value: Any) -> str:

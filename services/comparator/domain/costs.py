@@ -54,7 +54,7 @@ def _break_even(arms: Sequence[ArmResult], tuned: frozenset[str], training: floa
 
 
 def dollars(amount: float) -> str:
-    """An amount with as many digits as it needs: `$0.10`, `$0.0042`."""
+    """An amount with as many digits as it needs: `$0.10`, `$0.0042`, `under $0.0001`."""
     if amount == 0 or amount >= 0.1:
         return f"${amount:,.2f}"
-    return f"${amount:.2g}" if amount >= 1e-4 else f"${amount:.1e}"
+    return f"${amount:.2g}" if amount >= 1e-4 else "under $0.0001"

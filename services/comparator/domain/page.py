@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -87,11 +87,29 @@ class LossChart:
 
 
 @dataclass(frozen=True)
+class SourceView:
+    """A passage that an answer was given; any part may be empty."""
+
+    title: str
+    place: str
+    text: str
+
+
+@dataclass(frozen=True)
+class AnswerView:
+    """One arm's answer to an item."""
+
+    arm: str
+    answer: ItemResult
+    sources: list[SourceView]
+
+
+@dataclass(frozen=True)
 class ItemCard:
     """One item with its answers in the arms' order and what the filters ask about."""
 
     item: SideBySide
-    answers: list[tuple[str, ItemResult]]
+    answers: list[AnswerView]
     kind: str
     """`disagree`, `all-right`, `all-wrong` or `ungraded`."""
 
@@ -154,7 +172,7 @@ def difference_axis(values: Sequence[float]) -> Axis:
     """Around zero, wide enough for all values, with round ticks."""
     low, high = min(0.0, *values), max(0.0, *values)
     step = _round_step((high - low) / 5 or 0.1)
-    low, high = math.floor(low / step - 1e-9) * step, math.ceil(high / step + 1e-9) * step
+    low, high = math.floor(low / step + 1e-9) * step, math.ceil(high / step - 1e-9) * step
     count = round((high - low) / step)
     return Axis(low, high, [round(low + i * step, 10) for i in range(count + 1)])
 
@@ -242,12 +260,27 @@ def _curve(points: Sequence[dict[str, Any]], name: str) -> list[tuple[int, float
 
 
 def _card(item: SideBySide, order: Sequence[str]) -> ItemCard:
-    answers = [(name, item.answers[name]) for name in order if name in item.answers]
-    right = [answer.correct for _, answer in answers]
-    if any(answer.status == "not_graded" for _, answer in answers):
+    answers = [
+        AnswerView(name, item.answers[name], [_source(source) for source in item.answers[name].sources])
+        for name in order
+        if name in item.answers
+    ]
+    right = [view.answer.correct for view in answers]
+    if any(view.answer.status == "not_graded" for view in answers):
         kind = "ungraded"
     elif all(right):
         kind = "all-right"
     else:
         kind = "disagree" if any(right) else "all-wrong"
     return ItemCard(item, answers, kind)
+
+
+def _source(given: Mapping[str, Any]) -> SourceView:
+    """A passage as retrieval reports it; whatever it leaves out stays empty."""
+    where = given.get("source")
+    where = where if isinstance(where, Mapping) else {}
+    path, line = where.get("path"), where.get("line_start")
+    place = f"{path}:{line}" if path and line else str(path or where.get("url") or "")
+    return SourceView(
+        str(given.get("title") or given.get("id") or "passage"), place, str(given.get("text") or "")
+    )

@@ -36,19 +36,14 @@ def all_at_floor(best: ArmResult) -> str:
 
 def settled(case: Case, chosen: ArmResult) -> str:
     """The chosen arm against the simpler ones, and why no costlier one."""
-    parts = [f"{chosen.name} answers {score_of(chosen)} correctly"]
-    if chosen is not case.arms[0]:
-        parts.append(_lead(case, chosen))
-    if rest := case.costlier(chosen):
-        parts.append(_why_not_costlier(case, chosen, rest))
-    return f"Deploy {chosen.name}: {'; '.join(parts)}."
+    rest = case.costlier(chosen)
+    return " ".join([_lead(case, chosen), *([_why_not_costlier(case, chosen, rest)] if rest else [])])
 
 
 def good_enough(case: Case, chosen: ArmResult, nearest: ArmResult, more: int) -> str:
     """The chosen arm against the simpler ones, and the costlier one that is not told apart from it."""
     return (
-        f"Deploy {chosen.name}: {chosen.name} answers {score_of(chosen)} correctly; {_lead(case, chosen)}. "
-        f"{nearest.name} takes more effort and is not yet distinguishable from it "
+        f"{_lead(case, chosen)} {nearest.name} takes more effort and is not yet distinguishable from it "
         f"({evidence(case.between(chosen, nearest))}); to tell, {_needed(case, more)}."
     )
 
@@ -56,18 +51,19 @@ def good_enough(case: Case, chosen: ArmResult, nearest: ArmResult, more: int) ->
 def cannot_tell(case: Case, chosen: ArmResult, rival: ArmResult, nearest: ArmResult, more: int) -> str:
     """The two arms between which the items do not decide."""
     reason = (
-        f"Cannot tell yet between {rival.name} ({score_of(rival)}) and {nearest.name} ({score_of(nearest)}): "
-        f"{evidence(case.between(rival, nearest))}; to tell, {_needed(case, more)}."
+        f"Cannot tell yet: {rival.name} answers {score_of(rival)} correctly and {nearest.name} {score_of(nearest)}, "
+        f"{evidence(case.between(rival, nearest))}; {_needed(case, more)}."
     )
     if case.relation(chosen, nearest) is Relation.BETTER:
-        return f"{reason} Known so far: {nearest.name} beats {chosen.name} ({evidence(case.between(chosen, nearest))})."
+        proof = evidence(case.between(chosen, nearest))
+        return f"{reason} Known so far: {nearest.name} beats {chosen.name} ({proof})."
     return f"{reason} Until then {chosen.name} is the simplest choice."
 
 
 def planning(case: Case, a: ArmResult, b: ArmResult, more: int) -> list[str]:
     """What the number of items means, and what to do about it."""
     notes = [
-        f"{items(more)} more would show a difference of {_bare(case.smallest_useful)} between {a.name} "
+        f"{items(more, 'more ')} would show a difference of {_bare(case.smallest_useful)} between {a.name} "
         f"and {b.name} "
         f"in four of five repetitions, with {_tests(case)}."
     ]
@@ -89,30 +85,32 @@ def planning(case: Case, a: ArmResult, b: ArmResult, more: int) -> list[str]:
 
 
 def _lead(case: Case, chosen: ArmResult) -> str:
-    """How far the chosen arm is ahead of the strongest simpler one."""
+    """What the chosen arm reaches, and how far it is ahead of the strongest simpler one."""
     simpler = case.simpler(chosen)
+    own = f"{chosen.name} answers {score_of(chosen)} correctly"
+    if not simpler:
+        return f"{own}, and nothing costlier is worth its effort."
     rival = max(simpler, key=lambda arm: arm.correct)
     others = [arm.name for arm in simpler if arm is not rival]
-    ahead = f"that is {evidence(case.between(rival, chosen))}, against {rival.name} with {score_of(rival)}"
-    return ahead + (f", and further ahead of {listed(others)}" if others else "")
+    beyond = f", and further ahead of {listed(others)}" if others else ""
+    return f"{own}, {rival.name} {score_of(rival)}: {evidence(case.between(rival, chosen))}{beyond}."
 
 
 def _why_not_costlier(case: Case, chosen: ArmResult, rest: Sequence[ArmResult]) -> str:
     best = max(rest, key=lambda arm: arm.correct)
     one = len(rest) == 1
-    proof = (
-        evidence(case.between(chosen, best))
-        if one
-        else f"{best.name}: {evidence(case.between(chosen, best))}"
-    )
+    proof = evidence(case.between(chosen, best))
+    proof = proof if one else f"{best.name}: {proof}"
     subject = f"{listed([arm.name for arm in rest])} {'takes' if one else 'take'} more effort and"
     if all(case.relation(chosen, arm) is Relation.WORSE for arm in rest):
-        return f"{subject} {'does' if one else 'do'} worse ({proof})"
-    return f"{subject} {'is' if one else 'are'} not better by {_bare(case.smallest_useful)} or more ({proof})"
+        return f"{subject} {'does' if one else 'do'} worse ({proof})."
+    return (
+        f"{subject} {'is' if one else 'are'} not better by {_bare(case.smallest_useful)} or more ({proof})."
+    )
 
 
 def _needed(case: Case, more: int) -> str:
-    needed = f"about {items(more)} more {'is' if more == 1 else 'are'} needed"
+    needed = f"about {items(more, 'more ')} {'is' if more == 1 else 'are'} needed"
     if case.items_available is None:
         return f"{needed} (how many are available is not known)"
     return f"{needed}, {case.items_available:,} {'is' if case.items_available == 1 else 'are'} available"

@@ -7,12 +7,17 @@ from model_training.contracts.comparisons import ArmResult, PairResult
 
 def points(value: float) -> str:
     """A difference of rates in percentage points, with its sign: `+12.5 points`."""
-    return f"{100 * value:+.1f} points"
+    return f"{_signed(value)} points"
 
 
 def span(pair: PairResult) -> str:
     """A pair's interval in points: `[+2.1, +22.4]`."""
-    return f"[{100 * pair.ci_low:+.1f}, {100 * pair.ci_high:+.1f}]"
+    return f"[{_signed(pair.ci_low)}, {_signed(pair.ci_high)}]"
+
+
+def _signed(rate: float) -> str:
+    text = f"{100 * rate:+.1f}"
+    return "0.0" if float(text) == 0 else text
 
 
 def p_value(p: float) -> str:
@@ -35,6 +40,6 @@ def listed(names: list[str]) -> str:
     return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"
 
 
-def items(count: int) -> str:
-    """`1 item`, `1,200 items`."""
-    return f"{count:,} item{'' if count == 1 else 's'}"
+def items(count: int, kind: str = "") -> str:
+    """`1 item`, `1,200 items`, `40 more items`."""
+    return f"{count:,} {kind}item{'' if count == 1 else 's'}"

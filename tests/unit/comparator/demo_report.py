@@ -1,0 +1,197 @@
+"""A made-up comparison of full size, with hostile answers in it, for the report's tests and for looking at the page.
+
+`python -m tests.unit.comparator.demo_report DIR [scenario]` writes its report into a directory.
+"""
+
+from __future__ import annotations
+
+import math
+import random
+import sys
+from pathlib import Path
+from typing import Any
+
+from model_training.contracts.comparisons import ArmSpec, ComparisonCreate, ComparisonReport, SideBySide
+from model_training.contracts.evaluations import ItemResult
+from services.comparator.adapters.machine import describe_machine
+from services.comparator.adapters.report_pages import render_html, render_markdown
+from services.comparator.domain.analysis import analyse
+from services.comparator.domain.arms import Arm
+from services.comparator.service.reporting import compose
+from services.comparator.service.running import Pages, write_report
+from tests.unit.comparator.made_up import MODELS, answer, arm
+
+HOSTILE = '</pre><script>alert(1)</script><img src=x onerror="alert(2)">\u202egnp.exe & | `rm -rf`'
+
+SCENARIOS = {
+    "winner": {"base": (0.03, 0.10), "rag": (0.10, 0.34), "tuned": (0.13, 0.30), "tuned+rag": (0.30, 0.58)},
+    "open": {"base": (0.02, 0.20), "rag": (0.06, 0.30), "tuned": (0.08, 0.26), "tuned+rag": (0.12, 0.30)},
+    "floor": {"base": (0.0, 0.0), "rag": (0.01, 0.0), "tuned": (0.0, 0.01), "tuned+rag": (0.01, 0.02)},
+}
+FUNCTIONS = [
+    "chunked",
+    "windowed",
+    "flatten",
+    "partition",
+    "unique_everseen",
+    "groupby",
+    "merge_with",
+    "iterate",
+    "remap",
+]
+
+
+def code_answer(number: int, correct: bool, name: str, draw: random.Random) -> ItemResult:
+    function = f"{FUNCTIONS[number % len(FUNCTIONS)]}_{number // 14}"
+    right = f"list({function}([1, 2, 3, 4, 5], 2))"
+    wrong = [
+        f"{function}([1, 2, 3, 4, 5])",
+        "[[1, 2], [3, 4], [5]]",
+        f"list({function}(data, n=2, strict=True))",
+    ]
+    status = "passed" if correct else draw.choice(["wrong", "wrong", "error", "not_called"])
+    return answer(
+        number,
+        correct,
+        group=f"more_itertools.{function}",
+        question=f"You have `[1, 2, 3, 4, 5]` and want `[[1, 2], [3, 4], [5]]` (case {number}). Write one expression.",
+        output=right if correct else HOSTILE if number == 3 else draw.choice(wrong),
+        reference=right,
+        status=status,
+        reason="the value is as expected"
+        if correct
+        else "raises TypeError: missing 1 required argument: 'n'",
+        prompt=f"Question: You have `[1, 2, 3, 4, 5]` and want … (case {number}).\nAnswer:",
+        sources=_sources(function) if "rag" in name else [],
+        latency_s=draw.gammavariate(4, 0.2) * (2 if "rag" in name else 1),
+        prompt_tokens=380 if "rag" in name else 120,
+    )
+
+
+def text_answer(number: int, correct: bool, name: str, draw: random.Random) -> ItemResult:
+    function = FUNCTIONS[number % len(FUNCTIONS)]
+    score = draw.uniform(0.6, 1.0) if correct else draw.uniform(0.0, 0.5)
+    return answer(
+        number,
+        correct,
+        suite="qa_accuracy",
+        group=f"more_itertools.{function}_{number // 14}",
+        score=score,
+        question=f"What does `more_itertools.{function}` do (wording {number})?",
+        output="Breaks an iterable into lists of length n."
+        if correct
+        else "It is a function of the library.",
+        reference="Break an iterable into lists of length *n*.",
+        status="passed" if correct else "wrong",
+        reason=f"token F1 {score:.2f} against the reference",
+        sources=_sources(function) if "rag" in name else [],
+        scores={"f1": score, "exact_match": 0.0, "bleu": 60 * score, "rouge_l": score, "chrf": 80 * score},
+        latency_s=draw.gammavariate(4, 0.25) * (2 if "rag" in name else 1),
+        completion_tokens=24,
+    )
+
+
+def _sources(function: str) -> list[dict[str, Any]]:
+    path = {
+        "package": "more_itertools",
+        "version": "10.8.0",
+        "path": "more_itertools/more.py",
+        "line_start": 139,
+    }
+    return [
+        {"number": 1, "rank": 1, "id": f"{function}-doc", "title": f"more_itertools.{function}", "source": path,
+         "text": "Break *iterable* into lists of length *n*. " + HOSTILE, "score": 0.7},
+        {"number": 2, "rank": 3, "id": "readme-4", "title": "README: Grouping", "source": {"path": "README.rst"},
+         "text": "These tools yield groups of items from a source iterable.", "score": 0.4},
+    ]  # fmt: skip
+
+
+def demo_arms(scenario: str, *, items: int = 110) -> list[Arm]:
+    """Four arms over two suites of `items` items each."""
+    arms: list[Arm] = []
+    ease = random.Random(1)
+    hardness = [ease.random() for _ in range(items)]
+    for position, (name, (code, text)) in enumerate(SCENARIOS[scenario].items()):
+        draw = random.Random(position)
+        answers = [code_answer(i, draw.random() < 2 * code * hardness[i], name, draw) for i in range(items)]
+        answers += [text_answer(i, draw.random() < 2 * text * hardness[i], name, draw) for i in range(items)]
+        arms.append(
+            arm(
+                name,
+                answers,
+                machine_s=75.0 + (60 if "rag" in name else 0),
+                prompt_description="Four worked examples before the question."
+                if name in {"base", "rag"}
+                else None,
+                isolation="user, pid, network and mount namespaces",
+            )
+        )
+    return arms
+
+
+def demo_report(scenario: str = "winner", *, items: int = 110) -> tuple[ComparisonReport, list[SideBySide]]:
+    """A whole report with its items."""
+    arms = demo_arms(scenario, items=items)
+    request = ComparisonCreate(
+        arms=[ArmSpec(name=name, model=model) for name, model in MODELS.items()], dataset=_dataset()
+    )
+    analysis = analyse(request, arms, items_available=46, training_s=446.0)
+    training = _training()
+    machine = describe_machine([a.isolation or "" for a in arms])
+    return compose(
+        "cmp_01demo", request, analysis, arms, training=training, environment=machine
+    ), analysis.items
+
+
+def demo_queries() -> tuple[ComparisonReport, list[SideBySide]]:
+    """A comparison of free questions only."""
+    queries = ["How to implement LoRA?", "Explain Gemma architecture"]
+    arms = [Arm(name, model) for name, model in MODELS.items()]
+    text = (
+        "LoRA adds two small matrices to a frozen weight: W + BA.\n\n1. Freeze the base.\n2. Train A and B.\n"
+    )
+    free = {
+        name: [
+            answer(i, False, suite="test_queries", question=q, output=text * (1 + i), reference="",
+                   status="not_graded", sources=_sources("lora") if "rag" in name else [])
+            for i, q in enumerate(queries)
+        ]
+        for name in MODELS
+    }  # fmt: skip
+    request = ComparisonCreate(
+        arms=[ArmSpec(name=name, model=model) for name, model in MODELS.items()], test_queries=queries
+    )
+    analysis = analyse(request, arms, free=free)
+    return compose(
+        "cmp_01free", request, analysis, arms, training={}, environment=describe_machine([])
+    ), analysis.items
+
+
+def _training() -> dict[str, Any]:
+    draw = random.Random(3)
+    losses: list[dict[str, Any]] = [
+        {"step": s, "loss": 0.7 + 1.9 * math.exp(-s / 40) + draw.gauss(0, 0.06), "learning_rate": 2e-4}
+        for s in range(1, 200)
+    ]
+    for s in range(20, 200, 20):
+        losses[s - 1]["eval_loss"] = 0.95 + 1.4 * math.exp(-s / 45)
+    return {
+        "job": "ftjob_01demo", "state": "succeeded", "base": "gemma-3-270m", "model": "model_01demo", "seconds": 446.2,
+        "cost_usd": 0.0124, "trained_tokens": 148_230, "best_step": 180, "early_stopped": False,
+        "metrics": {"eval_loss": 0.961, "tokens_per_second": 332.0}, "effective": [], "losses": losses,
+    }  # fmt: skip
+
+
+def _dataset() -> dict[str, Any]:
+    return {
+        "packages": ["more_itertools 10.8.0", "toolz 1.1.0", "boltons 25.0.0"],
+        "training_rows": 1097, "chunks": 812, "code_items": 156, "qa_items": 110,
+        "sources": {"doctests": 1560, "tests": 212, "readme": 41, "call_sites": 96},
+        "leaks": {"pairs_checked": 266, "rows_dropped": 83, "chunk_lines_dropped": 117, "remaining": 0},
+    }  # fmt: skip
+
+
+if __name__ == "__main__":
+    which = sys.argv[2] if len(sys.argv) > 2 else "winner"
+    made = demo_queries() if which == "queries" else demo_report(which)
+    write_report(Path(sys.argv[1]), *made, Pages(render_html, render_markdown))
