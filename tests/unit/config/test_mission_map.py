@@ -7,11 +7,22 @@ from pathlib import Path
 
 ROOT = Path(__file__).parents[3]
 MAP = ROOT / "docs" / "decisions" / "0002-mission-map.md"
-MODULES = (
-    "data_loader model_trainer checkpoint_manager metrics model_evaluator benchmark_runner trained_model_client "
-    "rag_system_client base_model_client comparison_analyzer base_config training_config evaluation_config "
-    "comparison_config"
-).split()
+MODULES = [
+    "data_loader",
+    "model_trainer",
+    "checkpoint_manager",
+    "metrics",
+    "model_evaluator",
+    "benchmark_runner",
+    "trained_model_client",
+    "rag_system_client",
+    "base_model_client",
+    "comparison_analyzer",
+    "base_config",
+    "training_config",
+    "evaluation_config",
+    "comparison_config",
+]
 
 
 def test_every_place_exists() -> None:
