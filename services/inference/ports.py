@@ -35,6 +35,10 @@ class Engine(Protocol):
         """
         ...
 
+    def busy(self, name: str) -> bool:
+        """Whether a model has running or waiting requests."""
+        ...
+
     def queue_depth(self) -> int:
         """Requests that wait."""
         ...

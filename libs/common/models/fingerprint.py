@@ -1,7 +1,7 @@
 """The fingerprint of an adapter: log-probabilities of fixed token sequences under the base and under the adapter.
 
 The trainer writes it beside the adapter (`fingerprint.json`); inference computes the same numbers on what it is about to
-serve and refuses an adapter that changes nothing or is not the one that was trained. Pure arithmetic; no model is touched here.
+serve and refuses an adapter that changes nothing or is not the trained one. Pure arithmetic; no model is touched here.
 """
 
 from __future__ import annotations
@@ -60,7 +60,7 @@ class Fingerprint:
             return None
         try:
             data = json.loads(path.read_text(encoding="utf-8"))
-            return cls(data["dtype"], [_row(row) for row in data["rows"]])
+            return cls(str(data["precision"]), [_row(row) for row in data["texts"]])
         except (ValueError, KeyError, TypeError) as error:
             raise InvalidInput(f"{path} is not a fingerprint: {error!r}.", param="adapter") from error
 

@@ -22,6 +22,9 @@ from services.inference.engines.kv_cache import RowCache, Shape
 from services.inference.engines.prefixes import SHORTEST, Prefix, PrefixStore
 from services.inference.engines.sampling import Sampler, next_tokens
 
+_SCORED_AT_ONCE = 32
+"""Positions whose 262,144 scores are held in float32 at a time."""
+
 Sink = Callable[[Piece | Exception], None]
 
 
@@ -140,9 +143,12 @@ class Lane:
         positions = torch.arange(len(ids)).unsqueeze(0)
         cache = RowCache(self._cache.shape)
         hidden = self._forward(cache, slice(0, 1), tokens, positions)[0]
-        logits = F.linear(hidden[:-1], self._model.lm_head.weight).float()
-        chosen = logits.gather(-1, tokens[0, 1:, None]).squeeze(-1)
-        return (chosen - logits.logsumexp(-1)).tolist()
+        scores: list[float] = []
+        for start in range(0, len(ids) - 1, _SCORED_AT_ONCE):
+            chosen = tokens[0, start + 1 : start + 1 + _SCORED_AT_ONCE, None]
+            logits = F.linear(hidden[start : start + len(chosen)], self._model.lm_head.weight).float()
+            scores += (logits.gather(-1, chosen).squeeze(-1) - logits.logsumexp(-1)).tolist()
+        return scores
 
     # Admission
 

@@ -19,6 +19,7 @@ from safetensors import SafetensorError, safe_open
 from torch import nn
 from transformers import AutoModelForCausalLM
 
+from model_training.config.catalogue import find_model
 from services.inference.domain import ModelRefused, ServedModel
 from services.inference.engines import attention
 
@@ -101,12 +102,16 @@ def _read_config(model: ServedModel, path: Path) -> dict[str, Any]:
             raise _refused(
                 model, f"it was trained with {name} = {config[name]!r}, which cannot be merged here"
             )
-    trained_on = (
-        str(config.get("base_model_name_or_path") or model.base).rstrip("/").rsplit("/", 1)[-1].lower()
-    )
-    if trained_on not in (model.base.lower(), model.base_path.name.lower()):
-        raise _refused(model, f"it was trained on {trained_on!r} and not on {model.base!r}")
+    trained_on = _catalogue_name(str(config.get("base_model_name_or_path") or ""))
+    if trained_on not in (None, model.base):
+        raise _refused(model, f"it was trained on {trained_on} and not on {model.base}")
     return config
+
+
+def _catalogue_name(base: str) -> str | None:
+    """The catalogue's name of what an adapter says it was trained on; None for a name or path that tells us nothing."""
+    entry = find_model(base) or find_model(base.rstrip("/").rsplit("/", 1)[-1])
+    return entry.name if entry else None
 
 
 def _read_pairs(model: ServedModel, path: Path, config: dict[str, Any]) -> dict[str, LoraPair]:

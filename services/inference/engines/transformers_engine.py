@@ -106,6 +106,11 @@ class TransformersEngine:
         finally:
             ticket.cancelled = True
 
+    def busy(self, name: str) -> bool:
+        """Whether a model has running or waiting requests."""
+        lane = self._lanes.get(name)
+        return lane is not None and lane.busy
+
     def queue_depth(self) -> int:
         """Requests that wait, of all models."""
         return self._inbox.qsize() + sum(lane.waiting for lane in list(self._lanes.values()))

@@ -1,0 +1,53 @@
+"""All SQL of the inference service: which tuned model stands on which base and artifact, and what its gate said."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import select
+
+from libs.common.db.engine import Database
+from libs.common.db.tables import ModelRow
+
+
+@dataclass(frozen=True)
+class TunedModel:
+    """A tuned model as the database knows it. `state` is pending, servable or refused."""
+
+    id: str
+    base: str
+    artifact: str
+    state: str
+    gate: dict[str, Any] | None
+    created_at: datetime
+
+
+class ModelRepository:
+    """Reads and marks tuned models. Sync: call it from a thread."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    def find(self, model_id: str) -> TunedModel | None:
+        """The tuned model of an id, or None."""
+        with self._database.session() as session:
+            row = session.get(ModelRow, model_id)
+            return _tuned(row) if row else None
+
+    def list_all(self) -> list[TunedModel]:
+        """All tuned models, newest first."""
+        with self._database.session() as session:
+            return [_tuned(row) for row in session.scalars(select(ModelRow).order_by(ModelRow.id.desc()))]
+
+    def record_gate(self, model_id: str, state: str, gate: dict[str, Any]) -> None:
+        """Store what the comparison with the fingerprint gave."""
+        with self._database.session() as session:
+            row = session.get(ModelRow, model_id)
+            if row is not None:
+                row.state, row.gate = state, gate
+
+
+def _tuned(row: ModelRow) -> TunedModel:
+    return TunedModel(row.id, row.base, row.artifact, row.state, row.gate, row.created_at)
