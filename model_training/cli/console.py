@@ -75,6 +75,8 @@ def print_table(columns: Sequence[str], rows: Iterable[Sequence[object]], empty:
     table = Table(*columns, box=None, header_style="bold", pad_edge=False)
     for row in rows:
         table.add_row(*(Text(str(cell)) for cell in row))
+        # The first column is what one copies: others give way to it on a narrow terminal.
+        table.columns[0].min_width = max(table.columns[0].min_width or 0, len(str(row[0])))
     out.print(table if table.row_count else empty)
 
 

