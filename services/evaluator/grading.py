@@ -108,7 +108,7 @@ class Grader:
         reply = outcome.test.reply
         if reply is None or reply.get("verdict") == "broken":
             why = reply["text"] if reply else _ended(outcome.test)
-            if (reply is None and outcome.answer.has_timed_out) or outcome.test.has_timed_out:
+            if outcome.answer.end != "ended" or outcome.test.end != "ended":
                 return Grade("timeout", "the answer did not finish in time", extracted=source.text)
             raise InvalidInput(f"item {item_id!r}: its test cannot be run: {why}", param="check.test")
         status, reason = _verdict(reply, outcome.answer, self._sandbox.limits)
@@ -185,10 +185,9 @@ def judge_failure(run: Run, reply: dict[str, Any] | None, limits: Limits) -> Any
 
 
 def _without_reply(run: Run, limits: Limits) -> Any:
-    if run.has_timed_out:
+    if run.end == "wall":
         return "timeout", f"the answer did not end within {limits.wall_s:g} s"
-    # A little is lost between the kernel's count at the kill and its final count.
-    if run.signal in (signal.SIGKILL, signal.SIGXCPU) and run.cpu_s > limits.cpu_s - 0.2:
+    if run.end == "cpu" or (run.signal == signal.SIGKILL and run.cpu_s >= limits.cpu_s):
         return "timeout", f"the answer used {limits.cpu_s} s of processor time without an end"
     if run.signal == signal.SIGKILL and run.memory_kb > 0.8 * 1024 * limits.memory_mb:
         return "out_of_memory", f"the answer needs more than {limits.memory_mb} MB"

@@ -24,6 +24,7 @@ from services.evaluator.sandbox import codec, jail, packages
 from services.evaluator.sandbox.limits import Limits
 
 _START_S = 120
+_FLAGS = ("-I", "-S", "-B", "-X", "utf8")
 _ROOT = Path(__file__).resolve().parents[3]
 _BOOT = (
     "import sys; sys.path.insert(0, sys.argv[1]); "
@@ -49,7 +50,8 @@ class Run:
     signal: int | None
     cpu_s: float
     memory_kb: int
-    has_timed_out: bool
+    end: str
+    """`ended` by itself, or the limit that it reached: `cpu` or `wall`."""
 
 
 @dataclass(frozen=True)
@@ -99,7 +101,8 @@ class _Server:
         home = self._folder / "home"
         home.mkdir()
         return subprocess.Popen(
-            [sys.executable, "-I", "-S", "-B", "-X", "utf8", "-c", _BOOT, str(_ROOT), str(theirs.fileno())],
+            # The folder is there to tell this server's processes from any other's.
+            [sys.executable, *_FLAGS, "-c", _BOOT, str(_ROOT), str(theirs.fileno()), str(self._folder)],
             pass_fds=[theirs.fileno()],
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
@@ -308,5 +311,5 @@ def _run(report: dict[str, Any], reply: dict[str, Any] | None, is_forged: bool) 
         signal=report["signal"],
         cpu_s=report["cpu_ms"] / 1000,
         memory_kb=report["memory_kb"],
-        has_timed_out=report["has_timed_out"],
+        end=report["end"],
     )
