@@ -18,12 +18,16 @@ from pydantic import BaseModel
 from model_training.contracts.evaluations import CallCheck, EvaluationItem
 from model_training.contracts.indexes import Chunk
 from model_training.datasets.leaks import find_leaks
+from model_training.datasets.package.call_sites import mine_call_sites
 from model_training.datasets.package.chunks import Passages, build_chunks
 from model_training.datasets.package.docstrings import Dropped
-from model_training.datasets.package.examples import Mined, mine_doctests
+from model_training.datasets.package.doctests import mine_doctests
+from model_training.datasets.package.examples import Mined
+from model_training.datasets.package.installed_tests import mine_tests
 from model_training.datasets.package.proof import Proven, prove
 from model_training.datasets.package.questions import code_items, qa_items
 from model_training.datasets.package.reader import read_package
+from model_training.datasets.package.readme import mine_readme
 from model_training.datasets.package.records import Options, Package, Progress
 from model_training.datasets.package.report import FEW_TASKS, DatasetReport, PackageReport, as_markdown
 from model_training.datasets.package.runner import run_expressions
@@ -59,7 +63,7 @@ def build_from_packages(
     Raises:
         UserError: if a package is not installed or cannot be imported, or `out` cannot be written.
     """
-    options, tell = options or Options(), progress or (lambda _step, _done, _total: None)
+    options, tell = options or Options(), progress or _silent
     names = list(dict.fromkeys(packages))
     if not names:
         raise UserError(
@@ -71,6 +75,10 @@ def build_from_packages(
     report = _report(parts, options)
     _write(out, parts, report)
     return report
+
+
+def _silent(_step: str, _done: int, _total: int) -> None:
+    pass
 
 
 def _told(names: list[str], tell: Progress) -> Iterable[str]:
@@ -91,8 +99,8 @@ def _part(package: Package, index: int, count: int, options: Options, tell: Prog
 
 
 def mine(package: Package) -> list[Mined]:
-    """Everything that the package shows of itself."""
-    return [mine_doctests(package)]
+    """Everything that shows how the package is used, the package's own words first."""
+    return [mine_doctests(package), mine_readme(package), mine_tests(package), mine_call_sites(package)]
 
 
 def _share(total: int, index: int, count: int) -> int:
@@ -130,7 +138,14 @@ def _report(parts: list[_Part], options: Options) -> DatasetReport:
     if tasks < FEW_TASKS:
         notes.append(
             f"Only {tasks} executable tasks were found (fewer than {FEW_TASKS}): the comparison leans on "
-            f"{len(items) - tasks} questions about the documentation. Examples with literal values in docstrings or tests help."
+            f"{len(items) - tasks} questions about the documentation. "
+            "Examples with literal values in docstrings or tests would give more."
+        )
+    taught = {row.function for row in rows}
+    if untaught := sorted({item.group for item in items} - taught):
+        notes.append(
+            f"{len(untaught)} functions are asked about and stand in no training row ({', '.join(untaught[:3])}, …): "
+            "ask for more rows with --rows."
         )
     return DatasetReport(
         packages=tuple(_package_report(part) for part in parts), seed=options.seed,

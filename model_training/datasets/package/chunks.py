@@ -46,25 +46,40 @@ def _add_function(
     head = f"{function.module}.{function.signature}"
     doc, dropped = without_held_out(function.doc or "", scope.copy(), selection.held_keys, function.qualified)
     passages.dropped += dropped
-    examples = _more_examples(chosen, doc) if chosen else []
-    body = "\n\n".join(
-        part for part in (_readable(doc), examples and "More examples:\n" + "\n".join(examples)) if part
-    )
+    parts = [_readable(doc)]
+    if chosen and (examples := _more_examples(chosen, doc)):
+        parts.append("\n".join(["More examples:", *examples]))
+    body = "\n\n".join(part for part in parts if part)
     if body or function.kind == "function":
         _add(passages, function.qualified, head, body, [function.qualified], function.source)
+    _add_methods(passages, function, selection, scope)
+
+
+def _add_methods(passages: Passages, function: Function, selection: Selection, scope: Scope) -> None:
+    """The methods of a class, as many to a passage as fit."""
+    parts: list[str] = []
     for method in function.methods:
-        _add_method(passages, function, method, selection, scope)
+        title = f"{function.qualified}.{method.name}"
+        doc, dropped = without_held_out(method.doc, scope.copy(), selection.held_keys, title)
+        passages.dropped += dropped
+        parts.append(f"{_method_head(function, method)}: {_readable(doc)}".strip().rstrip(":"))
+    if parts:
+        title = f"{function.qualified} methods"
+        _add(
+            passages,
+            title,
+            f"Methods of {function.qualified}",
+            "\n\n".join(parts),
+            [function.qualified],
+            function.source,
+        )
 
 
-def _add_method(
-    passages: Passages, function: Function, method: Method, selection: Selection, scope: Scope
-) -> None:
-    title = f"{function.qualified}.{method.name}"
+def _method_head(function: Function, method: Method) -> str:
+    if method.is_property:
+        return f"{function.name}.{method.name}"
     parameters = tuple(one for one in method.parameters or () if one.name not in {"self", "cls"})
-    head = title if method.is_property else f"{title}({signature_text(parameters)})"
-    doc, dropped = without_held_out(method.doc, scope.copy(), selection.held_keys, title)
-    passages.dropped += dropped
-    _add(passages, title, head, _readable(doc), [function.qualified], method.source)
+    return f"{function.name}.{method.name}({signature_text(parameters)})"
 
 
 def _more_examples(chosen: Chosen, doc: str) -> list[str]:
@@ -81,18 +96,19 @@ def _as_doctest(example: Example) -> tuple[str, str]:
 
 
 def _readable(doc: str) -> str:
-    """A docstring without markup; examples stay as they are."""
-    lines: list[str] = []
+    """A docstring without markup; examples, lists and indented parts keep their lines."""
+    paragraphs: list[str] = []
     for paragraph in re.split(r"\n[ \t]*\n", doc):
-        if ">>>" in paragraph or paragraph.startswith("    "):
-            lines.append(
-                "\n".join(line.strip() if ">>>" in paragraph else line for line in paragraph.splitlines())
-            )
+        lines = paragraph.splitlines()
+        if ">>>" in paragraph:
+            paragraphs.append("\n".join(re.sub(r"\s*#\s*doctest:.*", "", line.strip()) for line in lines))
         elif paragraph.lstrip().startswith(".. "):
             continue
+        elif any(re.match(r"\s+\S|[-*:|+=]", line) for line in lines):
+            paragraphs.append("\n".join(plain(line) for line in lines))
         else:
-            lines.append(plain(paragraph))
-    return "\n\n".join(line for line in lines if line.strip())
+            paragraphs.append(re.sub(r"::$", ":", plain(paragraph)))
+    return "\n\n".join(one for one in paragraphs if one.strip())
 
 
 def _add(passages: Passages, title: str, head: str, body: str, functions: list[str], source: Source) -> None:

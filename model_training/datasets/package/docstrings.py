@@ -7,22 +7,13 @@ from dataclasses import dataclass
 
 from model_training.contracts.indexes import Source
 from model_training.datasets.package.calls import keys_in_text
-from model_training.datasets.package.examples import DocExample, doc_examples, make_candidate, unwrap
+from model_training.datasets.package.doctests import DocExample, doc_examples, unwrap
+from model_training.datasets.package.examples import make_candidate
 from model_training.datasets.package.records import Function
 from model_training.datasets.package.scope import Scope, Unresolved
+from model_training.datasets.package.words import INFLECTED, VERBS
 
 MIN_WORDS, MAX_WORDS = 4, 28
-VERBS = {
-    "applies": "apply", "breaks": "break", "builds": "build", "calculates": "calculate", "calls": "call", "checks": "check",
-    "combines": "combine", "compares": "compare", "computes": "compute", "converts": "convert", "counts": "count",
-    "creates": "create", "determines": "determine", "drops": "drop", "encodes": "encode", "escapes": "escape",
-    "filters": "filter", "finds": "find", "flattens": "flatten", "formats": "format", "generates": "generate", "gets": "get",
-    "gives": "give", "groups": "group", "inserts": "insert", "iterates": "iterate", "joins": "join", "makes": "make",
-    "merges": "merge", "parses": "parse", "performs": "perform", "prints": "print", "produces": "produce",
-    "provides": "provide", "reads": "read", "removes": "remove", "replaces": "replace", "returns": "return",
-    "shows": "show", "sorts": "sort", "splits": "split", "strips": "strip", "takes": "take", "tests": "test", "tries": "try",
-    "turns": "turn", "validates": "validate", "wraps": "wrap", "writes": "write", "yields": "yield",
-}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -43,7 +34,9 @@ def summary(doc: str | None) -> str | None:
             continue
         if re.match(r"[\w.]+\(.*\)\s*(->.*)?$", first):
             continue
-        sentence = _first_sentence(plain(first))
+        if first.startswith((":", "`")):  # the subject is a name, and the name would be the answer
+            return None
+        sentence = _first_sentence(plain(first)).rstrip("*_` ")
         if sentence.lower().startswith(
             ("see ", "alias ", "deprecated", "this is an alias", "same as", "equivalent to", "like ")
         ):
@@ -52,10 +45,16 @@ def summary(doc: str | None) -> str | None:
     return None
 
 
+def is_wish(text: str) -> bool:
+    """Whether a summary starts with a verb, so that "I want to" can stand before it."""
+    head = text.split(" ", 1)[0].lower()
+    return head in INFLECTED or head in VERBS
+
+
 def need(text: str) -> str:
     """A summary as something that a person wants: `Returns the first item` becomes `return the first item`."""
     head, _, rest = text.partition(" ")
-    head = VERBS.get(head.lower(), head)
+    head = INFLECTED.get(head.lower(), head)
     if (len(head) > 1 and head[1:].islower()) or len(head) == 1:
         head = head[0].lower() + head[1:]
     return f"{head} {rest}"
@@ -114,14 +113,18 @@ def _held_examples(examples: list[DocExample], scope: Scope, held: frozenset[str
 
 
 def _orphans(examples: list[DocExample], gone: set[int]) -> set[int]:
-    """Assignments that no example that stays reads afterwards."""
+    """Assignments that examples which go have read, and that none which stays reads."""
     orphans: set[int] = set()
     for index in sorted(set(range(len(examples))) - gone, reverse=True):
         match = re.match(r"(\w+)\s*=[^=]", examples[index].source)
         if not match or examples[index].want:
             continue
-        later = [examples[i].source for i in range(index + 1, len(examples)) if i not in gone | orphans]
-        if not any(re.search(rf"\b{match.group(1)}\b", source) for source in later):
+        readers = {
+            i
+            for i in range(index + 1, len(examples))
+            if re.search(rf"\b{match.group(1)}\b", examples[i].source)
+        }
+        if readers and readers <= gone | orphans:
             orphans.add(index)
     return orphans
 

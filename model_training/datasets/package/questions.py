@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import builtins
 import hashlib
 import re
+from collections import Counter
 from collections.abc import Iterator
+from dataclasses import dataclass
 
 from model_training.contracts.evaluations import CallCheck, EvaluationItem, TextCheck
-from model_training.contracts.indexes import Source
-from model_training.datasets.package.docstrings import need
+from model_training.datasets.package.docstrings import is_wish, need
 from model_training.datasets.package.records import Example, Function, Package, Parameter
 from model_training.datasets.package.selection import Chosen, Selection
 from model_training.datasets.package.wording import (
@@ -21,49 +21,44 @@ from model_training.datasets.package.wording import (
 )
 
 CODE_FORMS = ("write_call", "fit_need", "find_arguments", "write_call", "fit_need")
-QA_FORMS = (
-    "which_function",
-    "what_does",
-    "default_value",
-    "which_function",
-    "parameter_name",
-    "what_does",
-    "which_module",
-)
+QA_SHARES = {
+    "which_function": 0.35,
+    "what_does": 0.22,
+    "default_value": 0.2,
+    "parameter_name": 0.18,
+    "which_module": 0.05,
+}
+"""How the questions about documentation are shared out between forms, as far as functions have such facts."""
 
 
 def code_items(selection: Selection) -> list[EvaluationItem]:
     """One executable task for each held-out example; forms take turns where they fit."""
-    items: list[EvaluationItem] = []
-    for index, (chosen, example) in enumerate(selection.held):
-        told = tell(example, chosen.function)
-        assert told is not None  # only such examples are held out
-        form = next(
-            form for shift in range(len(CODE_FORMS))
-            if fits(form := CODE_FORMS[(index + shift) % len(CODE_FORMS)], chosen, told)
-        )  # fmt: skip
-        question = code_question(EVALUATION[form], index, chosen, example, told)
-        items.append(
-            EvaluationItem(
-                id=f"{chosen.function.qualified}-{digest(example.key)}",
-                suite="code_generation",
-                form=form,
-                question=question,
-                answer=example.expression,
-                group=chosen.function.qualified,
-                check=call_check(selection.package, chosen.function, example, form),
-                source=example.source,
-            )  # fmt: skip
-        )
-    return items
+    return [_code_item(selection, turn, *one) for turn, one in enumerate(selection.held)]
+
+
+def _code_item(selection: Selection, turn: int, chosen: Chosen, example: Example) -> EvaluationItem:
+    told = tell(example, chosen.function)
+    assert told is not None  # only such examples are held out
+    forms = (CODE_FORMS[(turn + shift) % len(CODE_FORMS)] for shift in range(len(CODE_FORMS)))
+    form = next(form for form in forms if fits(form, chosen, told))
+    return EvaluationItem(
+        id=f"{chosen.function.qualified}-{digest(example.key)}",
+        suite="code_generation",
+        form=form,
+        question=code_question(EVALUATION[form], turn, chosen, example, told),
+        answer=example.expression,
+        group=chosen.function.qualified,
+        check=call_check(selection.package, chosen.function, example, form),
+        source=example.source,
+    )
 
 
 def fits(form: str, chosen: Chosen, told: Told) -> bool:
     """Whether a question of this form can be asked."""
     if form == "fit_need":
-        return chosen.summary is not None and not chosen.summary.lower().startswith(("a ", "an ", "the "))
+        return chosen.summary is not None and is_wish(chosen.summary)
     if form == "find_arguments":
-        return told.first is not None and told.count >= 2
+        return told.first is not None and told.guessable
     return True
 
 
@@ -94,48 +89,55 @@ def call_check(package: Package, function: Function, example: Example, form: str
 
 
 def qa_items(selection: Selection, count: int) -> list[EvaluationItem]:
-    """Up to `count` questions about the functions, one each in turn, forms taking turns where they fit."""
+    """Up to `count` questions about the functions: one each in turn, of the form that is furthest behind its share."""
     items: list[EvaluationItem] = []
-    asked: set[str] = set()
+    used: Counter[str] = Counter()
+    asked: set[tuple[str, str, str]] = set()
     askable = [one for one in selection.functions if one.summary]
-    for turn in range(len(QA_FORMS)):
-        for index, chosen in enumerate(askable):
-            if len(items) >= count:
-                return items
-            item = _qa_item(selection, chosen, turn + index, asked)
-            if item is not None:
-                asked.add(item.question)
-                items.append(item)
-        if turn >= 1 and not any(one.summary for one in askable):
-            break
+    # Functions with tasks get two questions before others get one: what is trained shall be what is asked.
+    turns = [
+        *[one for one in askable if one.held] * 2,
+        *[one for one in askable if not one.held],
+        *askable * 3,
+    ]
+    for chosen in turns:
+        item = _next_question(selection, chosen, used, asked) if len(items) < count else None
+        if item is not None:
+            items.append(item)
     return items
 
 
-def _qa_item(selection: Selection, chosen: Chosen, turn: int, asked: set[str]) -> EvaluationItem | None:
-    for shift in range(len(QA_FORMS)):
-        form = QA_FORMS[(turn + shift) % len(QA_FORMS)]
+def _next_question(
+    selection: Selection, chosen: Chosen, used: Counter[str], asked: set[tuple[str, str, str]]
+) -> EvaluationItem | None:
+    function = chosen.function
+    for form in sorted(QA_SHARES, key=lambda form: (used[form] + 1) / QA_SHARES[form]):
         for fact in facts(selection, chosen, form):
-            question = EVALUATION[form][turn % len(EVALUATION[form])].format(**fact.words)
-            if question in asked or any(one.startswith(fact.topic) for one in asked):
+            if (function.qualified, form, fact.answer) in asked:
                 continue
-            function = chosen.function
+            asked.add((function.qualified, form, fact.answer))
+            question = EVALUATION[form][used[form] % len(EVALUATION[form])].format(**fact.words)
+            used[form] += 1
             return EvaluationItem(
-                id=f"{function.qualified}-{form}-{digest(question)}", suite="qa_accuracy", form=form, question=question,
-                answer=fact.answer, group=function.qualified,
+                id=f"{function.qualified}-{form}-{digest(question)}",
+                suite="qa_accuracy",
+                form=form,
+                question=question,
+                answer=fact.answer,
+                group=function.qualified,
                 check=TextCheck(metric="f1" if form == "what_does" else "exact", accept=list(fact.accept)),
-                source=Source(**{**function.source.model_dump(), "kind": "docstring"}),
-            )  # fmt: skip
+                source=function.source,
+            )
     return None
 
 
+@dataclass(frozen=True)
 class Fact:
     """Something that the documentation says: the words of a question about it, and its answers."""
 
-    def __init__(self, words: dict[str, str], answer: str, accept: tuple[str, ...] = ()) -> None:
-        self.words = words
-        self.answer = answer
-        self.accept = accept
-        self.topic = "\0"
+    words: dict[str, str]
+    answer: str
+    accept: tuple[str, ...] = ()
 
 
 def facts(selection: Selection, chosen: Chosen, form: str) -> Iterator[Fact]:
@@ -158,7 +160,7 @@ def facts(selection: Selection, chosen: Chosen, form: str) -> Iterator[Fact]:
                 )
     if form == "parameter_name":
         for ordinal, one in list(zip(ORDINALS, ordinary, strict=False))[1:3]:
-            yield Fact({**words, "ordinal": ordinal}, one.name, (str(one), f"*{one.name}"))
+            yield Fact({**words, "ordinal": ordinal}, one.name, (str(one),))
 
 
 def _names(function: Function) -> tuple[str, ...]:
@@ -177,14 +179,10 @@ def _can_be_found(chosen: Chosen, selection: Selection) -> bool:
 
 
 def _has_plain_default(one: Parameter) -> bool:
-    return one.default not in {None, "..."} and len(one.default or "") < 30
+    """`None` is left out: it is what one would guess, and so tells nothing about what a model knows."""
+    return one.default not in {None, "...", "None"} and len(one.default or "") < 30
 
 
 def digest(text: str) -> str:
     """Eight characters that stand for a text."""
     return hashlib.sha256(text.encode()).hexdigest()[:8]
-
-
-def is_builtin(name: str) -> bool:
-    """Whether a name is Python's own."""
-    return hasattr(builtins, name)

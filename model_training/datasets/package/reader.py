@@ -118,9 +118,9 @@ def _inspect(name: str, imports: list[str]) -> dict[str, Any]:
 def _readme(distribution: importlib.metadata.Distribution | None) -> str:
     if distribution is None:
         return ""
-    message = distribution.metadata
-    body = message.get_payload() if hasattr(message, "get_payload") else ""  # pyright: ignore[reportAttributeAccessIssue]
-    return (body if isinstance(body, str) and body.strip() else message.get("Description", "")) or ""
+    # `PackageMetadata` promises no body; the README stands below the header lines of the file.
+    _, _, body = (distribution.read_text("METADATA") or "").partition("\n\n")
+    return body if body.strip() else str(distribution.metadata.json.get("description", ""))
 
 
 class _Reader:

@@ -113,8 +113,8 @@ def as_markdown(report: DatasetReport) -> str:
     near = [leak for leak in report.leaks if leak.kind == "near"]
     parts = [
         "# Data set", *report.notes,
-        f"{report.tasks} executable tasks, {report.questions} questions, {report.rows} training rows "
-        f"(and {report.validation_rows} for validation), {report.chunks} passages. Seed {report.seed}, Python {report.python}.",
+        f"{report.tasks} executable tasks, {report.questions} questions, {report.rows} training rows (and "
+        f"{report.validation_rows} for validation), {report.chunks} passages. Seed {report.seed}, Python {report.python}.",
         "## What it holds", table(SIZE_HEAD, size_rows(report.packages)),
         "## What each source gave", table(YIELD_HEAD, yield_rows(report.packages)),
         "## Forms", table(("form", "count"), [(form, str(count)) for form, count in sorted(forms.items())]),

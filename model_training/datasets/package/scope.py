@@ -42,9 +42,10 @@ class Resolved:
 
 @dataclass
 class Scope:
-    """The names that an example can use."""
+    """The names that an example can use. `home` is the module that it stands in, which relative imports start from."""
 
     package: Package
+    home: str = ""
     functions: dict[str, str] = field(default_factory=dict[str, str])
     modules: dict[str, str] = field(default_factory=dict[str, str])
     imports: dict[str, str] = field(default_factory=dict[str, str])
@@ -53,7 +54,8 @@ class Scope:
     def copy(self) -> Scope:
         """A scope to add local names to."""
         return replace(
-            self, functions=dict(self.functions), modules=dict(self.modules), imports=dict(self.imports),
+            self,
+            functions=dict(self.functions), modules=dict(self.modules), imports=dict(self.imports),
             values=dict(self.values),
         )  # fmt: skip
 
@@ -123,14 +125,18 @@ class Scope:
             self.values.pop(name)
             if isinstance(statement, ast.Import):
                 self._import_module(alias, name)
-            elif statement.level or not statement.module:
-                continue
-            elif statement.module.split(".")[0] in self.package.imports:
-                self._import_own(statement.module, alias.name, name)
-            elif is_standard(statement.module):
-                self.imports[name] = ast.unparse(
-                    ast.ImportFrom(module=statement.module, names=[alias], level=0)
-                )
+            elif module := self._absolute(statement):
+                if module.split(".")[0] in self.package.imports:
+                    self._import_own(module, alias.name, name)
+                elif is_standard(module):
+                    self.imports[name] = ast.unparse(ast.ImportFrom(module=module, names=[alias], level=0))
+
+    def _absolute(self, statement: ast.ImportFrom) -> str:
+        """The module that a `from` import names; empty if it cannot be told."""
+        if not statement.level:
+            return statement.module or ""
+        parents = self.home.split(".")[: -statement.level]
+        return ".".join([*parents, *([statement.module] if statement.module else [])])
 
     def _import_module(self, alias: ast.alias, name: str) -> None:
         if alias.name.split(".")[0] in self.package.imports:

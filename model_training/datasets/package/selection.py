@@ -7,6 +7,7 @@ import hashlib
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
+from typing import cast
 
 from model_training.datasets.package.docstrings import is_deprecated, summary
 from model_training.datasets.package.records import Example, Function, Options, Package
@@ -59,7 +60,7 @@ def select(package: Package, examples: Sequence[Example], tasks: int, options: O
     wanted = {name: _hold_out(package.functions[name], pools[name], options.seed) for name in names}
     counts = _share(names, wanted, tasks)
     chosen = [_choose(package.functions[name], pools[name], wanted[name][: counts[name]]) for name in names]
-    chosen.sort(key=lambda one: (-len(one.held) > -1, one.summary is None))
+    chosen.sort(key=lambda one: (not one.held, one.summary is None))
     selection.functions = [one for one in chosen if one.held or one.summary or one.shown]
     selection.held_keys = frozenset(example.key for one in chosen for example in one.held)
     return selection
@@ -116,11 +117,24 @@ def _different(examples: list[Example]) -> list[Example]:
 
 
 def _is_task(example: Example, function: Function) -> bool:
-    """Whether the value can only be got by calling: true, false and the arguments themselves say too little."""
+    """Whether the value can only be got by calling: true, false and what was handed in say too little."""
     if example.value in {"True", "False"} or _is_empty(example.value) or not is_simple(example, function):
         return False
     told = tell(example, function)
-    return told is not None and " at 0x" not in told.values and told.first != example.value
+    if told is None or told.count > 5:
+        return False
+    given = [literal_value(argument) for argument in told.arguments]
+    value = literal_value(example.value)
+    return not any(one == value or _same_items(one, value) or one in ([], (), {}, "", set()) for one in given)
+
+
+def _same_items(one: object, other: object) -> bool:
+    """Whether two values hold the same things in the same order, be it a text, a list or a tuple."""
+    return _items(one) is not None and _items(one) == _items(other)
+
+
+def _items(value: object) -> list[object] | None:
+    return list(cast("Iterable[object]", value)) if isinstance(value, list | tuple | str) else None
 
 
 def _share(names: list[str], wanted: dict[str, list[Example]], tasks: int) -> Counter[str]:
@@ -148,5 +162,15 @@ def _choose(function: Function, pool: list[Example], held: list[Example]) -> Cho
 
 
 def literal_value(text: str) -> object:
-    """The value of a literal's text."""
-    return ast.literal_eval(text)
+    """The value of a literal's text, of `range(...)` the numbers; a marker of its own for anything else."""
+    tree = ast.parse(text, mode="eval").body
+    try:
+        match tree:
+            case ast.Call(func=ast.Name(id="range"), args=arguments, keywords=[]):
+                return list(range(*map(ast.literal_eval, arguments)))[:1000]
+            case ast.Call(func=ast.Name(id="iter"), args=[argument], keywords=[]):
+                return ast.literal_eval(argument)
+            case _:
+                return ast.literal_eval(tree)
+    except (ValueError, TypeError, SyntaxError):
+        return NotImplemented

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from model_training.datasets.package.docstrings import need
 from model_training.datasets.package.questions import code_question, digest, facts, fits
 from model_training.datasets.package.records import Example
 from model_training.datasets.package.selection import Chosen, Selection
@@ -12,9 +11,9 @@ from model_training.datasets.package.wording import MAX_QUESTION_WORDS, TRAINING
 from model_training.datasets.rows import TrainingRow
 
 ORDER = (
-    "write_call", "which_function", "fit_need", "what_does", "find_arguments", "read_signature", "write_call",
-    "parameter_name", "fit_need", "default_value", "which_function", "what_returns", "which_module", "find_arguments",
-    "write_call", "default_value", "fit_need",
+    "write_call", "which_function", "fit_need", "what_does", "write_call", "read_signature", "fit_need", "find_arguments",
+    "default_value", "which_function", "parameter_name", "write_call", "what_returns", "which_module", "find_arguments",
+    "default_value", "fit_need", "parameter_name", "write_call", "what_returns", "write_call", "fit_need", "write_call",
 )  # fmt: skip
 """Which form comes next for a function; what does not fit is passed over."""
 VALIDATION_SHARE = 0.05
@@ -25,10 +24,8 @@ def training_rows(selection: Selection, asked: set[str], count: int) -> list[Tra
 
     Rows differ in their questions. Validation rows come from the same functions with examples of their own.
     """
-    functions = [one for one in selection.functions if one.function.qualified in asked]
-    functions += [one for one in selection.functions if one.function.qualified not in asked]
-    first = [_rows(one, selection) for one in functions if one.function.qualified in asked]
-    others = [_rows(one, selection) for one in functions if one.function.qualified not in asked]
+    first = [_rows(one, selection) for one in selection.functions if one.function.qualified in asked]
+    others = [_rows(one, selection) for one in selection.functions if one.function.qualified not in asked]
     extra = max(2, round(count * VALIDATION_SHARE)) if count else 0
     rows: list[TrainingRow] = []
     seen: set[str] = set()
@@ -130,8 +127,3 @@ def _row(
         id=f"{function.qualified}-{form}-{digest(question)}", kind="code" if kind == "code" else "qa", form=form,
         question=question, answer=answer, function=function.qualified, source=example.source if example else function.source,
     )  # fmt: skip
-
-
-def what_is_needed(chosen: Chosen) -> str:
-    """The function's need in words."""
-    return need(chosen.summary or "")

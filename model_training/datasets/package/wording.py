@@ -24,11 +24,11 @@ EVALUATION = {
     ),
     "fit_need": (
         "Need: {need}. Given {values}, which {home} expression gives {value}?",
-        "With {home}, {need}: given {values}, the result shall be {value}. Give one Python expression.",
+        "{home} can do this: {need}. For {values} the result shall be {value}. Give one Python expression.",
     ),
     "which_function": (
         "Which function of {home} fits this need: {need}?",
-        "I want to {need}. What is the function in {home} called?",
+        "Find the function in {home} that is made for this: {need}. What is it called?",
     ),
     "what_does": ("What does `{name}` from {home} do?", "Describe in one sentence what {home}.{name} does."),
     "default_value": (
@@ -59,8 +59,8 @@ TRAINING = {
     ),
     "which_function": (
         "Name the function of {home} for this: {need}.",
-        "Which {home} function do I use to {need}?",
-        "{home} has a function to {need}. Which?",
+        "{home}: {need}. Which function?",
+        "What do I call from {home} for this: {need}?",
     ),
     "what_does": (
         "Explain {home}.{name} in one sentence.",
@@ -90,11 +90,16 @@ MAX_QUESTION_WORDS = 60
 
 @dataclass(frozen=True)
 class Told:
-    """A call in words: `values` are all arguments (`iterable = [1, 2], n = 2`), `first` the first one's source alone."""
+    """A call in words: `values` are all arguments (`iterable = [1, 2], n = 2`), `first` the first one's source alone.
+
+    `guessable` is whether the others can be found out from the wanted value: one or two numbers, texts or flags.
+    """
 
     values: str
     first: str | None
     count: int
+    arguments: tuple[str, ...]
+    guessable: bool
 
 
 def tell(example: Example, function: Function) -> Told | None:
@@ -104,8 +109,36 @@ def tell(example: Example, function: Function) -> Told | None:
         return None
     named = _bind(call, function.parameters or ())
     parts = [f"{name} = {text}" if name else text for name, text in named]
-    first = ast.unparse(call.args[0]) if call.args and not isinstance(call.args[0], ast.Starred) else None
-    return Told(", ".join(parts), first, len(named))
+    first, *others = [*call.args, *(keyword.value for keyword in call.keywords)]
+    shown = (
+        ast.unparse(first)
+        if call.args and not isinstance(first, ast.Starred | ast.Lambda | ast.Name)
+        else None
+    )
+    guessable = 1 <= len(others) <= 2 and all(_is_scalar(one) for one in others)
+    values = ", ".join(parts) + _imported(example)
+    arguments = tuple(ast.unparse(one) for one in (first, *others) if not isinstance(one, ast.Starred))
+    return Told(values, shown, len(named), arguments, guessable and any(_is_number(one) for one in others))
+
+
+def _imported(example: Example) -> str:
+    """Where names of the standard library come from: ` (from operator import add)`."""
+    return f" ({'; '.join(example.imports)})" if example.imports else ""
+
+
+def _is_scalar(node: ast.expr) -> bool:
+    return isinstance(node, ast.Constant) or (
+        isinstance(node, ast.UnaryOp) and isinstance(node.operand, ast.Constant)
+    )
+
+
+def _is_number(node: ast.expr) -> bool:
+    inner = node.operand if isinstance(node, ast.UnaryOp) else node
+    return (
+        isinstance(inner, ast.Constant)
+        and isinstance(inner.value, int | float)
+        and not isinstance(inner.value, bool)
+    )
 
 
 def find_call(expression: str, name: str) -> ast.Call | None:

@@ -115,7 +115,13 @@ def add_object(found: dict[int, dict[str, Any]], module: ModuleType, name: str, 
     if not (inspect.isclass(real) or inspect.isroutine(real)):
         return
     original = getattr(value, "__qualname__", None) or getattr(real, "__qualname__", name)
-    same = [entry for entry in found.values() if entry["origin"] == [value.__module__, original]]
+    doc = getattr(value, "__doc__", None)
+    same = [
+        entry
+        for entry in found.values()
+        if entry["origin"] == [value.__module__, original]
+        or (doc and (entry["name"], entry["raw_doc"]) == (name, doc))
+    ]
     if same or (inspect.isclass(value) and issubclass(value, BaseException)):
         return
     found[id(value)] = {
@@ -126,6 +132,7 @@ def add_object(found: dict[int, dict[str, Any]], module: ModuleType, name: str, 
         "kind": "class" if inspect.isclass(value) else "function",
         **about(value),
         "methods": methods(value) if inspect.isclass(value) else [],
+        "raw_doc": doc if isinstance(doc, str) else None,
     }
 
 

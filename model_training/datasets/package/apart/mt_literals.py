@@ -30,7 +30,7 @@ def write(value: Any, budget: list[int]) -> str:
         raise ValueError("too many values")
     kind = type(value)
     if value is None or kind in (bool, str, bytes):
-        if kind in (str, bytes) and len(value) > MAX_TEXT:
+        if kind in (str, bytes) and len(str(value)) > MAX_TEXT:
             raise ValueError("too long")
         return repr(value)
     if kind is int and value.bit_length() < 1000:
