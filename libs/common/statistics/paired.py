@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
 from typing import Literal
@@ -11,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from libs.common.statistics.clusters import Floats, cluster_sums
+from libs.common.statistics.quantiles import fair_coin_cdf
 
 ENUMERATED_CLUSTERS = 14
 """Up to this many clusters all 2^k sign patterns are tried (16,384 at most)."""
@@ -41,9 +41,7 @@ def mcnemar_exact(only_a: int, only_b: int) -> float:
     """
     if min(only_a, only_b) < 0:
         raise ValueError(f"counts must not be negative, got {only_a} and {only_b}")
-    n, fewer = only_a + only_b, min(only_a, only_b)
-    tail = sum(math.comb(n, k) for k in range(fewer + 1))
-    return min(1.0, 2 * tail / 2**n)
+    return min(1.0, 2 * fair_coin_cdf(min(only_a, only_b), only_a + only_b))
 
 
 def sign_flip(

@@ -1,4 +1,4 @@
-"""Quantiles of the normal and of Student's distribution, percentiles of a sample. The one door to scipy."""
+"""Quantiles and tails of a few distributions, and percentiles of a sample. The one door to scipy."""
 # scipy carries no types; nothing of it leaves this file but floats.
 # pyright: reportMissingTypeStubs=false, reportUnknownMemberType=false, reportUnknownArgumentType=false
 
@@ -41,6 +41,11 @@ def two_sided_t(alpha: float, degrees: float) -> float:
 def normal_cdf(z: float) -> float:
     """The share of a normal distribution below `z`."""
     return float(special.ndtr(z))
+
+
+def fair_coin_cdf(heads: int, tosses: int) -> float:
+    """The chance of at most `heads` heads in `tosses` of a fair coin."""
+    return float(special.bdtr(heads, tosses, 0.5))
 
 
 @dataclass(frozen=True, slots=True)

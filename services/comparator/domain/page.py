@@ -9,6 +9,7 @@ from typing import Any
 
 from model_training.contracts.comparisons import ArmResult, ComparisonReport, PairResult, SideBySide
 from model_training.contracts.evaluations import ItemResult
+from services.comparator.domain.dataset_view import DatasetView, build_dataset_view
 from services.comparator.domain.results import PRIMARY
 
 
@@ -129,6 +130,7 @@ class Page:
     items: list[ItemCard]
     kinds: dict[str, int]
     suite_names: list[str]
+    dataset: DatasetView
 
 
 def build_page(report: ComparisonReport, items: Sequence[SideBySide]) -> Page:
@@ -155,6 +157,7 @@ def build_page(report: ComparisonReport, items: Sequence[SideBySide]) -> Page:
             for kind in ("disagree", "all-right", "all-wrong", "ungraded")
         },
         suite_names=list(dict.fromkeys(item.suite for item in items)),
+        dataset=build_dataset_view(report.dataset),
     )
 
 

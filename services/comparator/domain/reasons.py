@@ -51,7 +51,8 @@ def good_enough(case: Case, chosen: ArmResult, nearest: ArmResult, more: int) ->
 def cannot_tell(case: Case, chosen: ArmResult, rival: ArmResult, nearest: ArmResult, more: int) -> str:
     """The two arms between which the items do not decide."""
     reason = (
-        f"Cannot tell yet: {rival.name} answers {score_of(rival)} correctly and {nearest.name} {score_of(nearest)}, "
+        f"Cannot tell yet: {rival.name} answers {score_of(rival)} correctly and {nearest.name} "
+        f"{score_of(nearest)}, "
         f"{evidence(case.between(rival, nearest))}; {_needed(case, more)}."
     )
     if case.relation(chosen, nearest) is Relation.BETTER:

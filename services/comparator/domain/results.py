@@ -99,7 +99,9 @@ def _mean(values: Sequence[float]) -> float:
 
 
 def _mean_score(answers: Sequence[ItemResult], key: str) -> float | None:
-    values = [answer.scores[key] for answer in answers if key in answer.scores]
+    """The mean over the suites that have this score; an answer without it (an empty one) counts as zero."""
+    suites = {answer.suite for answer in answers if key in answer.scores}
+    values = [answer.scores.get(key, 0.0) for answer in answers if answer.suite in suites]
     return _mean(values) if values else None
 
 

@@ -85,7 +85,7 @@ def text_answer(number: int, correct: bool, name: str, draw: random.Random) -> I
         status="passed" if correct else "wrong",
         reason=f"token F1 {score:.2f} against the reference",
         sources=_sources(function) if "rag" in name else [],
-        scores={"f1": score, "exact_match": 0.0, "bleu": 60 * score, "rouge_l": score, "chrf": 80 * score},
+        scores={"f1": score, "exact_match": 0.0, "bleu": 0.6 * score, "rouge_l": score, "chrf": 0.8 * score},
         latency_s=draw.gammavariate(4, 0.25) * (2 if "rag" in name else 1),
         completion_tokens=24,
     )
@@ -120,9 +120,7 @@ def demo_arms(scenario: str, *, items: int = 110) -> list[Arm]:
                 name,
                 answers,
                 machine_s=75.0 + (60 if "rag" in name else 0),
-                prompt_description="Four worked examples before the question."
-                if name in {"base", "rag"}
-                else None,
+                prompt_description="4 solved examples as earlier turns. Temperature 0.\n\n--- code_generation:\nuser: …",
                 isolation="user, pid, network and mount namespaces",
             )
         )
@@ -183,11 +181,24 @@ def _training() -> dict[str, Any]:
 
 
 def _dataset() -> dict[str, Any]:
+    """In the shape that `mt dataset from-package` writes."""
+    packages = [
+        {
+            "name": name, "distribution": name, "version": version, "functions": 120, "functions_asked": 40,
+            "yields": {
+                "doctest": {"seen": 520, "candidates": 300, "confirmed": 280, "functions": 90, "dropped": {"no value": 12}},
+                "test": {"seen": 200, "candidates": 80, "confirmed": 61, "functions": 40, "dropped": {}},
+            },
+            "tasks": {"write_call": 40, "which_call": 12}, "rows": {"write_call": 210, "what_does": 120}, "chunks": 270,
+            "unreadable": {}, "not_asked": {"too long": 3},
+        }
+        for name, version in [("more_itertools", "10.8.0"), ("toolz", "1.1.0"), ("boltons", "25.0.0")]
+    ]  # fmt: skip
     return {
-        "packages": ["more_itertools 10.8.0", "toolz 1.1.0", "boltons 25.0.0"],
-        "training_rows": 1097, "chunks": 812, "code_items": 156, "qa_items": 110,
-        "sources": {"doctests": 1560, "tests": 212, "readme": 41, "call_sites": 96},
-        "leaks": {"pairs_checked": 266, "rows_dropped": 83, "chunk_lines_dropped": 117, "remaining": 0},
+        "packages": packages, "seed": 0, "python": "3.11.7", "tasks": 156, "questions": 110, "rows": 1097,
+        "validation_rows": 60, "chunks": 812,
+        "notes": ["Every function that is asked about is covered by training rows."],
+        "held_out": [{"where": f"more_itertools.f{i}", "text": ">>> chunked([1, 2], 1)"} for i in range(83)], "leaks": [],
     }  # fmt: skip
 
 
