@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, Sequence
 from typing import Protocol
 
 from services.inference.domain import Decode, Generation, Piece, ServedModel
@@ -27,7 +27,7 @@ class Engine(Protocol):
         """Log-probability of every token after the first, in nats, for each sequence. Blocks."""
         ...
 
-    def generate(self, generation: Generation) -> AsyncIterator[Piece]:
+    def generate(self, generation: Generation) -> AsyncGenerator[Piece]:
         """Pieces of one answer; closing the iterator cancels the request.
 
         Raises:

@@ -12,7 +12,7 @@ import contextlib
 import logging
 import queue
 import threading
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncGenerator, Callable, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass
 from pathlib import Path
@@ -78,7 +78,7 @@ class TransformersEngine:
         """Log-probability of every token after the first, in nats, for each sequence."""
         return [self._call(lambda ids=ids: self._lane(name).score(ids)) for ids in sequences]
 
-    async def generate(self, generation: Generation) -> AsyncIterator[Piece]:
+    async def generate(self, generation: Generation) -> AsyncGenerator[Piece]:
         """Pieces of one answer; closing the iterator frees the request's place at the next token."""
         if self.queue_depth() >= self._max_waiting:
             raise QueueFull(

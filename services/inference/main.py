@@ -1,0 +1,165 @@
+"""Builds and runs the inference service: one process, one engine, the model store and the table of tuned models."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import threading
+import time
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager
+from typing import Any
+
+from fastapi import FastAPI
+
+from libs.common.artifacts import ArtifactStore
+from libs.common.db.engine import Database
+from libs.common.errors import PlatformError
+from libs.common.models.store import ModelStore
+from libs.common.service import create_app, serve
+from libs.common.telemetry import configure_logging
+from model_training.config.catalogue import CATALOGUE
+from model_training.contracts.chat import CompletionRequest
+from model_training.contracts.models import ModelObject
+from services.inference.adapters.tokenizer import load_tokenizer
+from services.inference.api import make_router
+from services.inference.loaded import LoadedModels, Sources
+from services.inference.metrics import EngineCollector
+from services.inference.repository import ModelRepository
+from services.inference.service import InferenceService
+from services.inference.settings import InferenceSettings
+
+log = logging.getLogger(__name__)
+
+
+def build_app(settings: InferenceSettings, database: Database) -> FastAPI:
+    """The HTTP application with its engine. Ready once the preloaded model has written a token."""
+    engine = _make_engine(settings)
+    sources = Sources(
+        store=ModelStore(settings.model_dir),
+        artifacts=ArtifactStore(settings.home / "artifacts"),
+        tuned=ModelRepository(database),
+        load_tokenizer=load_tokenizer,
+    )
+    models = LoadedModels(
+        sources, engine, max_tuned=settings.inference_tuned_models, max_window=settings.inference_window
+    )
+    service = InferenceService(models, engine, default_max_tokens=settings.inference_max_tokens)
+    warm_up = WarmUp(service, settings.inference_preload)
+    collector = EngineCollector(engine.states)
+
+    @asynccontextmanager
+    async def lifespan(_: FastAPI) -> AsyncGenerator[None]:
+        warm_up.start()
+        yield
+        warm_up.stop()
+        collector.close()
+        engine.close()
+
+    app = create_app(
+        "inference",
+        ready=lambda: engine.failure() or warm_up.why_not_ready(),
+        alive=engine.failure,
+        lifespan=lifespan,
+    )
+    app.include_router(
+        make_router(service, lambda: list_models(sources), settings.internal_token.get_secret_value())
+    )
+    return app
+
+
+def _make_engine(settings: InferenceSettings) -> Any:
+    """The engine in this process; torch is imported here and not before it is needed."""
+    import torch
+
+    from services.inference.engines.lane import LaneLimits
+    from services.inference.engines.transformers_engine import TransformersEngine
+
+    torch.set_num_threads(settings.inference_threads or len(os.sched_getaffinity(0)))
+    limits = LaneLimits(rows=settings.inference_rows, cache=settings.inference_cache_tokens)
+    return TransformersEngine(
+        dtype=settings.inference_dtype, limits=limits, max_waiting=settings.inference_queue
+    )
+
+
+def list_models(sources: Sources) -> list[ModelObject]:
+    """Prepared bases and tuned models."""
+    bases = [
+        ModelObject(id=name, created=int(sources.store.resolve(name).stat().st_mtime))
+        for name in CATALOGUE
+        if sources.store.is_prepared(name)
+    ]
+    tuned = [
+        ModelObject.model_validate(
+            {
+                "id": row.id,
+                "created": int(row.created_at.timestamp()),
+                "root": row.base,
+                "state": row.state,
+                "artifact": row.artifact,
+            }
+        )
+        for row in sources.tuned.list_all()
+    ]
+    return bases + tuned
+
+
+class WarmUp:
+    """Loads a model and lets it write once, on a thread of its own; tries again while the model is not prepared."""
+
+    def __init__(self, service: InferenceService, model: str, retry_s: float = 2.0) -> None:
+        self._service = service
+        self._model = model
+        self._retry_s = retry_s
+        self._reason: str | None = f"{model} is being loaded"
+        self._stopped = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="warm-up", daemon=True)
+
+    def start(self) -> None:
+        """Begin."""
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Give up."""
+        self._stopped.set()
+
+    def why_not_ready(self) -> str | None:
+        """The reason, or None once the model has written a token."""
+        return self._reason
+
+    def _run(self) -> None:
+        started = time.perf_counter()
+        while not self._stopped.is_set():
+            try:
+                asyncio.run(self._write_once())
+            except PlatformError as error:
+                self._reason = f"{error.detail} {error.hint or ''}".rstrip()
+            except Exception as error:
+                log.exception("the warm-up failed")
+                self._reason = f"the warm-up failed: {error}"
+                return
+            else:
+                self._reason = None
+                log.info("%s is warm after %.1f s", self._model, time.perf_counter() - started)
+                return
+            self._stopped.wait(self._retry_s)
+
+    async def _write_once(self) -> None:
+        request = CompletionRequest(
+            model=self._model, prompt="Question: Are you ready?\nAnswer:", max_tokens=2
+        )
+        await self._service.whole(await self._service.plan_completion(request))
+
+
+def main() -> None:
+    """Run until SIGTERM."""
+    settings = InferenceSettings()  # pyright: ignore[reportCallIssue] (values come from the environment)
+    configure_logging("inference", settings.log_level)
+    database = Database(settings.database_url)
+    serve(build_app(settings, database), settings.inference_url)
+    database.close()
+
+
+if __name__ == "__main__":
+    main()

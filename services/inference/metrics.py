@@ -1,0 +1,84 @@
+"""What the inference service counts. Labels are bounded: `kind` is base or tuned, `model` only what is in memory now."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from typing import Protocol
+
+from prometheus_client import REGISTRY, Counter, Histogram
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
+from prometheus_client.registry import Collector, CollectorRegistry
+
+_SECONDS = (0.05, 0.1, 0.25, 0.5, 1, 2, 4, 8, 15, 30, 60, 120, 300)
+REQUEST_SECONDS = Histogram(
+    "mt_inference_request_seconds",
+    "From the request's arrival to its last token.",
+    ["kind"],
+    buckets=_SECONDS,
+)
+FIRST_TOKEN_SECONDS = Histogram(
+    "mt_inference_first_token_seconds",
+    "From the request's arrival to its first text.",
+    ["kind"],
+    buckets=_SECONDS,
+)
+TOKENS = Counter("mt_inference_tokens_total", "Tokens read and written.", ["kind", "direction"])
+FINISHED = Counter("mt_inference_requests_total", "Requests by how they ended.", ["kind", "reason"])
+
+
+class Counters(Protocol):
+    """What an engine counts for a model."""
+
+    prompt_tokens: int
+    reused_tokens: int
+    completion_tokens: int
+    steps: int
+    busy_s: float
+
+
+class State(Protocol):
+    """A look at one model from outside."""
+
+    @property
+    def running(self) -> int: ...
+    @property
+    def waiting(self) -> int: ...
+    @property
+    def counters(self) -> Counters: ...
+
+
+class EngineCollector(Collector):
+    """Reads the engine when it is scraped, so that a model that left memory leaves the metrics too."""
+
+    def __init__(
+        self, states: Callable[[], Mapping[str, State]], registry: CollectorRegistry = REGISTRY
+    ) -> None:
+        self._states = states
+        self._registry = registry
+        registry.register(self)
+
+    def close(self) -> None:
+        """Stop being scraped."""
+        self._registry.unregister(self)
+
+    def collect(self) -> Iterable[Metric]:
+        """The families, one sample a model in memory."""
+        running = GaugeMetricFamily("mt_inference_running", "Requests in the batch.", labels=["model"])
+        waiting = GaugeMetricFamily("mt_inference_waiting", "Requests in the queue.", labels=["model"])
+        steps = CounterMetricFamily(
+            "mt_inference_steps", "Token steps; tokens by steps is the batch.", labels=["model"]
+        )
+        written = CounterMetricFamily("mt_inference_written_tokens", "Tokens written.", labels=["model"])
+        reused = CounterMetricFamily(
+            "mt_inference_reused_tokens", "Prompt tokens not read again.", labels=["model"]
+        )
+        busy = CounterMetricFamily("mt_inference_busy_seconds", "Time in the model.", labels=["model"])
+        for name, state in self._states().items():
+            counters = state.counters
+            running.add_metric([name], state.running)
+            waiting.add_metric([name], state.waiting)
+            steps.add_metric([name], counters.steps)
+            written.add_metric([name], counters.completion_tokens)
+            reused.add_metric([name], counters.reused_tokens)
+            busy.add_metric([name], counters.busy_s)
+        return running, waiting, steps, written, reused, busy
