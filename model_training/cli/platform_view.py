@@ -62,12 +62,19 @@ class StartView:
         """Show what changed."""
         if self._console.is_terminal:
             self._live.update(services_table(state), refresh=True)
+        for notice in state.notices:
+            self._print_once(notice, notice, always=True)
         for service in state.services:
             line = self._line(service)
-            if line and self._seen.get(service.name) != line:
-                self._seen[service.name] = line
-                if not self._console.is_terminal:
-                    self._console.print(Text(line), soft_wrap=True)
+            if line:
+                self._print_once(service.name, line, always=False)
+
+    def _print_once(self, topic: str, line: str, *, always: bool) -> None:
+        if self._seen.get(topic) == line:
+            return
+        self._seen[topic] = line
+        if always or not self._console.is_terminal:
+            self._console.print(Text(line), soft_wrap=True)
 
     def _line(self, service: ServiceState) -> str:
         match service.condition:
@@ -76,5 +83,7 @@ class StartView:
                 return self._seen.get(service.name) or f"{service.name} {service.condition} ({after:.1f} s)"
             case "restarting":
                 return f"{service.name} {service.message}"
+            case "starting" if service.port is None and service.message:
+                return f"{service.name}: {service.message}"
             case _:
                 return ""

@@ -1,4 +1,4 @@
-"""What a one-off step says of itself: the last line of its log, as JSON or as text."""
+"""What a one-off step says of itself: JSON lines or plain text in its log."""
 
 from __future__ import annotations
 
@@ -7,37 +7,54 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from model_training.embedded.process import tail
+SHOWN_CHARACTERS = 120
+LICENCE = "licence:"
+"""A message that begins so must be seen, and not only flash by."""
 
 
 @dataclass(frozen=True)
-class Complaint:
-    """Why a one-off step failed, in its own words."""
+class Report:
+    """Where a step stands. `notices` are messages to keep in sight; `error` and `hint` say why it failed."""
 
-    message: str
-    hint: str | None
+    message: str = ""
+    notices: tuple[str, ...] = ()
+    error: str | None = None
+    hint: str | None = None
 
 
-def last_complaint(log: Path) -> Complaint | None:
-    """The reason that a failed step wrote as its last line, `{"error": …, "hint": …}`; None if it wrote none."""
+def read_report(log: Path, offset: int = 0) -> Report:
+    """What the step wrote since byte `offset` of its log: `{"message", "fraction"}`, `{"error", "hint"}`, or any text."""
     try:
-        line: Any = json.loads(tail(log, lines=1))
-    except ValueError:
-        return None
-    if not isinstance(line, dict) or not line.get("error"):
-        return None
-    return Complaint(str(line["error"]), line.get("hint"))
+        with log.open("rb") as file:
+            file.seek(offset)
+            lines = file.read().decode("utf-8", errors="replace").splitlines()
+    except FileNotFoundError:
+        return Report()
+    said = [_parse(line) for line in lines]
+    messages = [_message(line) for line in said]
+    last = said[-1] if said else {}
+    return Report(
+        message=next((m for m in reversed(messages) if m and not m.startswith(LICENCE)), "")[
+            :SHOWN_CHARACTERS
+        ],
+        notices=tuple(dict.fromkeys(m for m in messages if m.startswith(LICENCE))),
+        error=str(last["error"]) if last.get("error") else None,
+        hint=last.get("hint"),
+    )
 
 
-def last_message(log: Path) -> str:
-    """One short line for the status table; empty while there is none."""
-    last = tail(log, lines=1)
+def _parse(line: str) -> dict[str, Any]:
     try:
-        line: Any = json.loads(last)
+        data: Any = json.loads(line)
     except ValueError:
-        return last[:120]
-    if not isinstance(line, dict):
-        return last[:120]
+        return {"message": line}
+    return data if isinstance(data, dict) else {"message": line}
+
+
+def _message(line: dict[str, Any]) -> str:
     message = str(line.get("message") or line.get("event") or "")
     fraction = line.get("fraction")
-    return f"{message} {fraction:.0%}" if isinstance(fraction, int | float) else message
+    shows_fraction = (
+        isinstance(fraction, int | float) and 0 < fraction < 1 and not message.startswith(LICENCE)
+    )
+    return f"{message} {fraction:.0%}" if shows_fraction else message

@@ -41,6 +41,8 @@ class PlatformState(BaseModel):
     phase: Phase = "starting"
     error: str | None = None
     hint: str | None = None
+    notices: list[str] = []
+    """What the person must have seen, such as a licence."""
     services: list[ServiceState] = []
 
     @property

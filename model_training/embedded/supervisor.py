@@ -19,7 +19,7 @@ from types import FrameType
 
 from model_training.embedded import process
 from model_training.embedded.plan import Options, child_environment, make_units
-from model_training.embedded.progress import last_complaint, last_message
+from model_training.embedded.progress import Report, read_report
 from model_training.embedded.state import PlatformState, ServiceState, process_created
 from model_training.embedded.units import Unit
 from model_training.errors import UserError
@@ -46,6 +46,7 @@ class Running:
     next_check: float = 0.0
     restart_at: float = 0.0
     failures: int = 0
+    log_offset: int = 0
 
     @property
     def satisfied(self) -> bool:
@@ -149,10 +150,17 @@ class Supervisor:
         elif running.child.poll() is not None:
             self._ended(running, running.child.returncode)
         elif running.unit.check is None:
-            state.message = last_message(self._home.log(state.name))
+            self._listen(running)
             self._check_deadline(running, now)
         elif now >= running.next_check:
             self._check(running, running.unit.check(), now)
+
+    def _listen(self, running: Running) -> Report:
+        """Take over what a one-off step says of itself."""
+        report = read_report(self._home.log(running.unit.name), running.log_offset)
+        running.state.message = report.message
+        self._state.notices += [n for n in report.notices if n not in self._state.notices]
+        return report
 
     def _may_start(self, running: Running) -> bool:
         needed = set(running.unit.needs)
@@ -162,6 +170,7 @@ class Supervisor:
         unit, state = running.unit, running.state
         log = self._home.log(unit.name)
         process.rotate(log)
+        running.log_offset = log.stat().st_size if log.exists() else 0
         running.child = process.spawn(
             unit.command,
             env=child_environment(unit),
@@ -198,6 +207,7 @@ class Supervisor:
         state, running.child = running.state, None
         state.pid = None
         if running.unit.check is None and code == 0:
+            self._listen(running)
             state.condition, state.message = "done", ""
             return
         if self._state.phase == "starting":
@@ -212,9 +222,9 @@ class Supervisor:
 
     def _start_failure(self, running: Running, what: str) -> UserError:
         name = running.unit.name
-        complaint = last_complaint(self._home.log(name)) if running.unit.check is None else None
-        if complaint is not None:
-            return UserError(complaint.message, hint=complaint.hint)
+        report = self._listen(running) if running.unit.check is None else Report()
+        if report.error is not None:
+            return UserError(report.error, hint=report.hint)
         last = process.tail(self._home.log(name))
         shown = f" Its log ends with:\n{last}\n" if last else " "
         return UserError(

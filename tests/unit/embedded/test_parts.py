@@ -17,7 +17,7 @@ from model_training.contracts.files import FileObject, FilePurpose
 from model_training.contracts.problems import Problem, RowFault
 from model_training.embedded.plan import Options, child_environment, make_units
 from model_training.embedded.process import rotate, tail
-from model_training.embedded.progress import last_complaint, last_message
+from model_training.embedded.progress import Report, read_report
 from model_training.embedded.units import SERVICES, Unit
 from model_training.errors import UserError
 from model_training.home import Home, write_private
@@ -86,16 +86,30 @@ def test_an_inherited_model_directory_becomes_absolute(monkeypatch: pytest.Monke
     ("line", "message"),
     [
         ('{"message": "reading tensors", "fraction": 0.5}', "reading tensors 50%"),
-        ('{"path": "/x"}', ""),
+        ('{"message": "done", "fraction": 1.0}', "done"),
+        ('{"path": "/x"}', "earlier"),
         ("plain text", "plain text"),
         ('"a string"', '"a string"'),
-        ("", ""),
     ],
 )
-def test_a_steps_last_line_is_its_message(tmp_path: Path, line: str, message: str) -> None:
+def test_a_steps_last_message_is_shown(tmp_path: Path, line: str, message: str) -> None:
     log = tmp_path / "x.log"
-    log.write_text(f"earlier\n{line}" if line else "", encoding="utf-8")
-    assert last_message(log) == message
+    log.write_text(f"earlier\n{line}\n", encoding="utf-8")
+    assert read_report(log).message == message
+    assert read_report(tmp_path / "none.log") == Report()
+
+
+def test_a_licence_stays_in_sight_and_old_runs_do_not_count(tmp_path: Path) -> None:
+    log = tmp_path / "x.log"
+    old = json.dumps({"message": "licence: of an earlier run"}) + "\n"
+    new = [
+        {"message": "licence: Gemma Terms of Use", "fraction": 0.02},
+        {"message": "converting", "fraction": 0.5},
+    ]
+    log.write_text(old + "".join(json.dumps(line) + "\n" for line in new), encoding="utf-8")
+    report = read_report(log, len(old))
+    assert report.notices == ("licence: Gemma Terms of Use",)
+    assert report.message == "converting 50%"
 
 
 def test_a_failed_step_speaks_for_itself(tmp_path: Path) -> None:
@@ -103,11 +117,10 @@ def test_a_failed_step_speaks_for_itself(tmp_path: Path) -> None:
     log.write_text(
         json.dumps({"error": "The checksum is wrong.", "hint": "Install it again."}), encoding="utf-8"
     )
-    complaint = last_complaint(log)
-    assert complaint is not None
-    assert (complaint.message, complaint.hint) == ("The checksum is wrong.", "Install it again.")
+    report = read_report(log)
+    assert (report.error, report.hint) == ("The checksum is wrong.", "Install it again.")
     log.write_text("Traceback …", encoding="utf-8")
-    assert last_complaint(log) is None
+    assert read_report(log).error is None
 
 
 def test_logs_are_cut_and_turned_over(tmp_path: Path) -> None:
