@@ -177,7 +177,8 @@ def difference_axis(values: Sequence[float]) -> Axis:
     step = _round_step((high - low) / 5 or 0.1)
     low, high = math.floor(low / step + 1e-9) * step, math.ceil(high / step - 1e-9) * step
     count = round((high - low) / step)
-    return Axis(low, high, [round(low + i * step, 10) for i in range(count + 1)])
+    ticks = [round(low + i * step, 10) for i in range(count + 1)]
+    return Axis(ticks[0], ticks[-1], ticks)
 
 
 def _round_step(rough: float) -> float:

@@ -1,0 +1,148 @@
+"""Getting the arms' answers: evaluations created once, waited for, refused with a reason, cancelled with the comparison."""
+
+from __future__ import annotations
+
+import pytest
+
+from libs.common.errors import JobFailure, JobStopped
+from model_training.contracts.chat import ChatMessage
+from model_training.contracts.comparisons import ArmSpec, ComparisonCreate
+from model_training.contracts.evaluations import SuiteSpec
+from model_training.contracts.jobs import JobError
+from model_training.datasets.rows import TrainingRow
+from services.comparator.domain.shots import choose_shots, wants_shots
+from services.comparator.service.gathering import Gatherer
+from services.comparator.service.running import Plan, compare
+from tests.unit.comparator.fake_platform import FakeContext, FakePlatform
+from tests.unit.comparator.made_up import MODELS, answer
+
+ARMS = [ArmSpec(name=name, model=MODELS[name]) for name in ("base", "rag")]
+
+
+def request(**changes: object) -> ComparisonCreate:
+    fields: dict[str, object] = {"arms": ARMS, "suites": [SuiteSpec(name="code_generation")]}
+    return ComparisonCreate.model_validate(fields | changes)
+
+
+def platform(**changes: object) -> FakePlatform:
+    answers = {
+        MODELS["base"]: [answer(i, i < 3) for i in range(60)],
+        MODELS["rag"]: [answer(i, i < 30) for i in range(60)],
+    }
+    return FakePlatform(answers=answers, **changes)  # type: ignore[arg-type]
+
+
+def gatherer(fake: FakePlatform, asked: ComparisonCreate, context: FakeContext | None = None) -> Gatherer:
+    return Gatherer(context or FakeContext(), fake, asked, poll_s=0.001)
+
+
+def test_every_arm_is_evaluated_on_the_same_suites() -> None:
+    fake, context = platform(), FakeContext()
+    arms = gatherer(fake, request(), context).arms()
+    assert [arm.name for arm in arms] == ["base", "rag"]
+    assert {created.suites[0].name for created in fake.created.values()} == {"code_generation"}
+    assert arms[1].machine_s == 12.0
+    assert len(arms[0].items) == 60
+    assert context.steps[0][2] == "base: look 1"
+    assert [step for step, _, _ in context.steps] == sorted(step for step, _, _ in context.steps)
+
+
+def test_a_second_attempt_finds_the_evaluations_of_the_first() -> None:
+    fake = platform()
+    gatherer(fake, request()).arms()
+    gatherer(fake, request()).arms()
+    assert list(fake.created) == ["cmp_1:0", "cmp_1:1"]
+
+
+def test_a_finished_evaluation_is_used_again() -> None:
+    fake = platform()
+    gatherer(fake, request()).arms()
+    known = [arm.model_copy(update={"evaluation": f"eval_{i}"}) for i, arm in enumerate(ARMS)]
+    gatherer(fake, request(arms=known, suites=[]), FakeContext(job_id="cmp_2")).arms()
+    assert list(fake.created) == ["cmp_1:0", "cmp_1:1"]
+
+
+def test_an_evaluation_of_another_model_is_refused() -> None:
+    fake = platform()
+    gatherer(fake, request()).arms()
+    mixed = [ARMS[0].model_copy(update={"evaluation": "eval_1"}), ARMS[1]]
+    with pytest.raises(JobFailure, match="evaluation eval_1 is of rag:library@gemma-3-270m"):
+        gatherer(fake, request(arms=mixed), FakeContext(job_id="cmp_2")).arms()
+
+
+def test_a_failed_evaluation_ends_the_comparison_with_its_reason() -> None:
+    error = JobError(code="no_items", message="the file holds no items", blame="user", hint="Name the suite.")
+    with pytest.raises(JobFailure, match="arm 'rag' .* failed: the file holds no items") as caught:
+        gatherer(platform(fails={MODELS["rag"]: error}), request()).arms()
+    assert caught.value.error.blame == "user"
+    assert caught.value.error.hint == "Name the suite."
+
+
+@pytest.mark.parametrize(("stop", "cancelled"), [("cancel", ["eval_0", "eval_1"]), ("pause", [])])
+def test_a_stop_ends_the_wait(stop: str, cancelled: list[str]) -> None:
+    fake = platform(looks=10**6)
+    with pytest.raises(JobStopped):
+        gatherer(fake, request(), FakeContext(stop=stop, stop_after=3)).arms()
+    assert fake.cancelled == cancelled
+
+
+def test_free_questions_are_answered_and_not_graded() -> None:
+    fake = FakePlatform()
+    asked = request(suites=[], test_queries=["How to implement LoRA?", "Explain Gemma architecture"])
+    one = gatherer(fake, asked)
+    one.shots = {"base": [ChatMessage(role="user", content="q"), ChatMessage(role="assistant", content="a")]}
+    report, items = compare(Plan(asked, {}), one, fake, machine=lambda isolation: {"isolation": "none"})
+    assert report.verdict.confidence == "cannot_tell"
+    assert report.verdict.recommended is None
+    assert "no question with a known answer" in report.verdict.reason
+    assert [item.question for item in items] == asked.test_queries
+    assert items[0].answers["rag"].sources == [{"title": "a page"}]
+    assert items[0].answers["rag"].status == "not_graded"
+    assert report.arms[0].prompt_tokens == 14
+    assert report.arms[0].latency_p50_s > 0
+    assert [len(messages) for model, messages in fake.asked if model == MODELS["base"]] == [3, 3]
+    assert [len(messages) for model, messages in fake.asked if model == MODELS["rag"]] == [1, 1]
+
+
+def test_a_whole_comparison_names_what_is_available() -> None:
+    fake, asked = platform(), request(training_job="ftjob_1")
+    plan = Plan(asked, {"code_generation": 75})
+    report, items = compare(
+        plan, gatherer(fake, asked), fake, machine=lambda isolation: {"isolation": isolation[0]}
+    )
+    assert report.verdict.recommended == "rag"
+    assert report.verdict.items_available == 15
+    assert report.environment["isolation"] == "namespaces"
+    assert report.prompts["rag"]["description"] == f"how {MODELS['rag']} was asked"
+    assert report.training["losses"][0] == {"step": 1, "loss": 2.0}
+    assert len(items) == 60
+
+
+@pytest.mark.parametrize(
+    ("rows", "used", "expected"),
+    [({"a": 100, "b": 64}, 110, 54), ({"a": 100, "b": None}, 10, None), ({}, 5, None)],
+)
+def test_available_items(rows: dict[str, int | None], used: int, expected: int | None) -> None:
+    assert Plan(request(), rows).available(used) == expected
+
+
+def test_shots_are_short_and_about_different_functions() -> None:
+    rows = [
+        TrainingRow(
+            question=f"What does f{i // 2} do?",
+            answer="It breaks an iterable into lists. " * (1 + i),
+            function=f"f{i // 2}",
+        )
+        for i in range(12)
+    ]
+    turns = choose_shots(rows, 3)
+    assert [turn.role for turn in turns] == ["user", "assistant"] * 3
+    assert [turn.content for turn in turns[::2]] == [
+        "What does f0 do?",
+        "What does f1 do?",
+        "What does f2 do?",
+    ]
+    assert choose_shots(rows, 3) == turns
+    assert wants_shots("auto", never_instructed=True) == 3
+    assert wants_shots("auto", never_instructed=False) == 0
+    assert wants_shots(2, never_instructed=False) == 2
