@@ -97,6 +97,8 @@ def _key(value: Any) -> Any:
     if isinstance(value, (tuple, frozenset)):
         parts = [_key(item) for item in cast("tuple[Any, ...]", value)]
         return (type(value), frozenset(parts) if isinstance(value, frozenset) else tuple(parts))
+    if isinstance(value, (float, complex)) and value != value:
+        return (type(value), "nan")
     return (type(value), value)
 
 

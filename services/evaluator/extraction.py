@@ -65,9 +65,18 @@ def fenced_blocks(output: str) -> list[str]:
     return [block for block in blocks if block.strip()]
 
 
+def _before_only_fence(output: str) -> str:
+    """What stands before a single fence: the model may have closed a block that it did not open."""
+    parts = _FENCE.split(output)
+    return parts[0] if len(parts) == 2 else ""
+
+
 def extract_expression(output: str) -> Expression:
     """One expression: of a fenced block the whole statement, of free text the first line that says anything."""
     last = Expression(fault="the answer is empty")
+    first = _from_code(_clean(_before_only_fence(output).strip().partition("\n")[0]) or "#")
+    if first.tree is not None and any(isinstance(node, ast.Call) for node in ast.walk(first.tree)):
+        return first
     for block in reversed(fenced_blocks(output)):
         last = _from_code(block)
         if last.tree is not None:
@@ -155,7 +164,9 @@ def extract_source(output: str, prompt: str, entry_point: str) -> Source:
     stub = prompt if _fault(prompt) is None else ""
     candidates = [f"{stub}\n\n{text}\n" for block in whole for text in (block, _up_to(block, defines))]
     if not whole:
-        candidates = [prompt + text for text in _bodies(blocks[-1] if blocks else output)]
+        before = _before_only_fence(output)
+        body = before if before.strip() and before.lstrip("\n")[0].isspace() else (blocks or [output])[-1]
+        candidates = [prompt + text for text in _bodies(body)]
     for text in candidates:
         if _fault(text) is None:
             return Source(text)
@@ -200,17 +211,16 @@ def _up_to(block: str, defines: re.Pattern[str]) -> str:
 
 
 def _bodies(output: str) -> list[str]:
-    """Ways to read a completion: as it is, cut at the next statement at the margin, and with lost indentation given back."""
-    lines = output.splitlines()
-    body: list[str] = []
-    for line in lines[1:] if lines else []:
-        if line and not line[0].isspace() and line[0] not in ")]}#":
-            break
-        body.append(line)
-    first = lines[0] if lines else ""
-    as_it_is = "\n".join([first, *_until_prose(lines[1:])]) + "\n"
-    cut = "\n".join([first, *body]) + "\n"
-    return [as_it_is, cut, "    " + cut, textwrap.indent(textwrap.dedent(output), "    ") + "\n"]
+    """Ways to read a completion, best first: with the helpers that follow it, without the last of them, the body alone, and
+    the body with its lost indentation given back."""
+    first, *rest = output.splitlines() or [""]
+    lines = [first, *_until_prose(rest)]
+    margins = [
+        n for n, line in enumerate(lines) if n and line and not line[0].isspace() and line[0] not in ")]}#"
+    ]
+    body = "\n".join(lines[: margins[0]] if margins else lines)
+    texts = ["\n".join(lines), "\n".join(lines[: margins[-1]]) if margins else body, body, "    " + body]
+    return [f"{text}\n" for text in [*texts, textwrap.indent(textwrap.dedent(output), "    ")]]
 
 
 def extract_text(output: str) -> str:
