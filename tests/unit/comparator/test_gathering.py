@@ -72,7 +72,7 @@ def test_an_evaluation_of_another_model_is_refused() -> None:
 
 def test_a_failed_evaluation_ends_the_comparison_with_its_reason() -> None:
     error = JobError(code="no_items", message="the file holds no items", blame="user", hint="Name the suite.")
-    with pytest.raises(JobFailure, match="arm 'rag' .* failed: the file holds no items") as caught:
+    with pytest.raises(JobFailure, match=r"arm 'rag' .* failed: the file holds no items") as caught:
         gatherer(platform(fails={MODELS["rag"]: error}), request()).arms()
     assert caught.value.error.blame == "user"
     assert caught.value.error.hint == "Name the suite."
