@@ -60,14 +60,15 @@ class Found:
 
 @dataclass(frozen=True)
 class FusionRule:
-    """Reciprocal rank fusion: each list adds 1 / (k + rank) with ranks from 0, over its `depth` best.
+    """Reciprocal rank fusion: each list adds 1 / (k - 1 + (rank + 1) / weight) with ranks from 0, over its `depth` best.
 
-    A weight w of a list changes its share to 1 / (k - 1 + (rank + 1) / w), which is how Qdrant weighs.
+    With weights of 1 that is 1 / (k + rank). The weights differ a little because the engine orders equal scores by chance,
+    and best by vector against best by words is such a tie: words win it.
     """
 
     k: int = 2
     dense_weight: float = 1.0
-    bm25_weight: float = 1.0
+    bm25_weight: float = 1.01
     depth: int = 50
 
 

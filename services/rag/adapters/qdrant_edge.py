@@ -36,10 +36,11 @@ class Bm25Rule:
     """How text becomes BM25 weights. `average_length` is in words and comes from the passages themselves.
 
     The `code` tokenizer splits identifiers (`chunked_even`, `HTTPServer`) into their words and keeps them whole as well.
+    Documentation repeats a function's name because the passage is about it, hence `k` above and `b` below the usual.
     """
 
-    k: float = 1.2
-    b: float = 0.75
+    k: float = 2.0
+    b: float = 0.5
     average_length: float = 256.0
     language: str = "english"
     tokenizer: str = "code"

@@ -67,9 +67,10 @@ def recall(store: QdrantEdgeStore, minilm: SentenceTransformersEmbedder, mode: A
 def test_paraphrased_questions_find_their_function(
     store: QdrantEdgeStore, minilm: SentenceTransformersEmbedder
 ) -> None:
-    assert recall(store, minilm, "hybrid", 3) >= 0.85
-    assert recall(store, minilm, "dense", 3) >= 0.8
-    assert recall(store, minilm, "bm25", 3) >= 0.4
+    assert recall(store, minilm, "hybrid", 3) >= 0.8
+    assert recall(store, minilm, "hybrid", 5) >= 0.9
+    assert recall(store, minilm, "dense", 3) >= 0.9
+    assert recall(store, minilm, "bm25", 3) >= 0.5  # half of the questions share no word with their passage
 
 
 def test_the_embedder_gives_unit_vectors_that_do_not_depend_on_their_neighbours(

@@ -106,6 +106,14 @@ def test_fusion_is_reciprocal_rank_fusion(store: QdrantEdgeStore, rule: FusionRu
         assert hit.score == pytest.approx(expected[hit.chunk.id], rel=1e-5)
 
 
+def test_the_same_question_gives_the_same_order_every_time(store: QdrantEdgeStore) -> None:
+    store.build("idx_1", points(300), STAMP)
+    orders = {
+        tuple(hit.chunk.id for hit in store.search("idx_1", ask("hybrid", limit=20))) for _ in range(50)
+    }
+    assert len(orders) == 1
+
+
 def test_hybrid_without_a_known_word_is_dense_order(store: QdrantEdgeStore) -> None:
     store.build("idx_1", points(100), STAMP)
     hybrid = store.search("idx_1", ask("hybrid", text="of the and"))
