@@ -1,4 +1,4 @@
-"""What a training job is asked to do and what will be done: the order for the child, and the plan with every changed setting.
+"""What a training job is asked to do, and what will be done: the order for the child, the plan and every changed setting.
 
 Pure rules: no torch, no database, no file is read here.
 """

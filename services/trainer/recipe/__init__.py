@@ -1,4 +1,4 @@
-"""The training recipe: rows to token ids, loss, batches, checkpoints, proofs, artifact. The only part of the trainer with torch.
+"""The training recipe: rows to token ids, loss, batches, checkpoints, proofs, artifact. Only here is torch imported.
 
 Runs in the spawned child alone; the worker process never imports it.
 """

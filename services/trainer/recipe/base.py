@@ -25,10 +25,11 @@ def machine_facts() -> MachineFacts:
 
 
 def use_threads() -> int:
-    """Compute on the processors that this process may use; returns how many."""
-    count = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else (os.cpu_count() or 1)
-    torch.set_num_threads(count)
-    return count
+    """Compute on every processor that this process may use, or on `OMP_NUM_THREADS` where it is set; returns how many."""
+    if "OMP_NUM_THREADS" not in os.environ:
+        usable = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+        torch.set_num_threads(usable or 1)
+    return torch.get_num_threads()
 
 
 def load_tokenizer(path: Path) -> PreTrainedTokenizerBase:

@@ -10,7 +10,7 @@ from torch.utils.data import Sampler
 
 from services.trainer.recipe.loss import IGNORED
 
-BUCKET_BATCHES = 8
+BUCKET_BATCHES = 16
 """Batches that are sorted by length together; more of them pad less and mix less."""
 
 

@@ -1,4 +1,4 @@
-"""Rows to token ids and labels. Answers are learnt, questions are read; what does not fit is dropped, cut or refused, and said."""
+"""Rows to token ids and labels. Answers are learnt, questions are read; what does not fit is dropped, cut or refused."""
 
 from __future__ import annotations
 
@@ -136,7 +136,7 @@ def require_supervision(encoded: EncodedRows, config: TrainingConfig) -> None:
     if not encoded.examples:
         raise JobFailure(
             "no_rows",
-            f"No training row is left: {len(encoded.dropped)} were longer than max_length = {config.max_length} tokens.",
+            f"No training row is left: all {len(encoded.dropped)} are above max_length = {config.max_length} tokens.",
             blame="user",
             param="training_file",
             hint="Raise max_length, or upload shorter rows.",
@@ -144,7 +144,7 @@ def require_supervision(encoded: EncodedRows, config: TrainingConfig) -> None:
     if encoded.supervised_tokens == 0:
         raise JobFailure(
             "no_supervision",
-            f"None of the {len(encoded.examples)} training rows has an answer token within max_length = {config.max_length}.",
+            f"No answer token of the {len(encoded.examples)} training rows is within max_length = {config.max_length}.",
             blame="user",
             param="training_file",
             hint="Raise max_length, or put questions that are shorter than it.",

@@ -24,7 +24,7 @@ IGNORED = -100
 CHUNK_TOKENS = 512
 """Tokens projected at once; bounds memory at this many rows of logits."""
 CPU_BLOCK_ROWS = 4
-"""Rows whose softmax is taken at once on a CPU: their float32 logits stay in the second-level cache, which halves the time."""
+"""Rows whose softmax is taken at once on a CPU: their float32 logits stay in the cache, which halves the time."""
 
 
 class SupervisedCrossEntropy(torch.autograd.Function):

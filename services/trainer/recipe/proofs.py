@@ -16,6 +16,9 @@ from libs.common.errors import JobFailure
 PROOF_STEPS = 5
 """Optimiser steps within which the adapter must have moved. The first may have a learning rate of 0 (warm-up)."""
 
+SMALLEST_MOVE = 1e-7
+"""Change of any value below which the adapter counts as unmoved. A useful learning rate moves a thousand times more."""
+
 
 class Proofs(TrainerCallback):
     """Watches the first steps; cheap enough to be always on."""
@@ -72,10 +75,10 @@ class Proofs(TrainerCallback):
             JobFailure: the adapter is where it was.
         """
         if self._start and state.global_step >= min(PROOF_STEPS, state.max_steps):
-            if self.movement(model) == 0.0:
+            if self.movement(model) < SMALLEST_MOVE:
                 raise JobFailure(
                     "nothing_moved",
-                    f"After {state.global_step} steps no parameter of the adapter has changed.",
+                    f"After {state.global_step} steps no parameter of the adapter has changed by {SMALLEST_MOVE}.",
                     blame="user",
                     param="learning_rate",
                     hint="Raise learning_rate; steps this small are rounded away.",

@@ -103,7 +103,6 @@ class TrainingRun:
     def _trainer(
         self, model: Any, tokenizer: Any, train: EncodedRows, validation: EncodedRows, plan: Plan
     ) -> AnswerTrainer:
-        # The better checkpoint is chosen by loss, and the proofs stand before the report, so that a failure is its last word.
         reporter = Reporter(self._context, self._counters, self._checkpoints, self._config.keep_checkpoints)
         return AnswerTrainer(
             model,

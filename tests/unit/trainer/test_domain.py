@@ -1,0 +1,69 @@
+"""From what was asked to what is applied, with the reason for every difference."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from libs.common.errors import JobFailure
+from model_training.config.training_config import TrainingConfig
+from services.trainer.domain import DataFacts, MachineFacts, Plan, Planner
+
+CPU = MachineFacts(cuda=False, fast_bf16=True)
+SHORT = DataFacts(train_rows=300, validation_rows=30, longest=90)
+
+
+def plan(machine: MachineFacts = CPU, data: DataFacts = SHORT, **config: Any) -> Plan:
+    return Planner(TrainingConfig(check_machine=False, **config), machine, data).plan()
+
+
+def applied(made: Plan) -> dict[str, tuple[Any, Any]]:
+    assert all(setting.reason for setting in made.effective)
+    return {setting.field: (setting.asked, setting.applied) for setting in made.effective}
+
+
+def test_small_accumulated_batches_are_computed_at_once() -> None:
+    made = plan(batch_size=4, gradient_accumulation=4)
+    assert (made.batch_size, made.gradient_accumulation) == (16, 1)
+    assert applied(made)["batch_size"] == (4, 16)
+    assert made.steps == 2 * 19  # ceil(300 / 16) twice
+
+
+def test_long_rows_stay_accumulated() -> None:
+    made = plan(data=DataFacts(300, 30, 500), batch_size=4, gradient_accumulation=6)
+    assert (made.batch_size, made.gradient_accumulation) == (8, 3)
+    alone = plan(data=DataFacts(300, 30, 9000), batch_size=1, gradient_accumulation=5)
+    assert (alone.batch_size, alone.gradient_accumulation) == (1, 5)
+
+
+@pytest.mark.parametrize(
+    ("machine", "asked", "precision"),
+    [
+        (MachineFacts(cuda=False, fast_bf16=True), {}, "bf16"),
+        (MachineFacts(cuda=False, fast_bf16=False), {}, "fp32"),
+        (MachineFacts(cuda=True, fast_bf16=False), {}, "fp16"),
+        (CPU, {"bf16": False, "fp16": False}, "fp32"),
+        (MachineFacts(cuda=False, fast_bf16=False), {"bf16": True}, "bf16"),
+    ],
+)
+def test_precision(machine: MachineFacts, asked: dict[str, Any], precision: str) -> None:
+    assert plan(machine, **asked).precision == precision
+
+
+def test_max_steps_bounds_everything() -> None:
+    made = plan(max_steps=7, warmup_ratio=0.1)
+    assert (made.steps, made.eval_steps, made.save_steps, made.warmup_steps) == (7, 7, 7, 1)
+    assert applied(made)["eval_steps"] == (20, 7)
+
+
+def test_without_validation_rows_nothing_stops_early() -> None:
+    made = plan(data=DataFacts(300, 0, 90))
+    assert made.patience == 0
+    assert applied(made)["early_stopping_patience"] == (3, 0)
+
+
+def test_four_bits_are_refused() -> None:
+    with pytest.raises(JobFailure, match="load_in_4bit") as failure:
+        plan(load_in_4bit=True)
+    assert failure.value.error.blame == "user"
