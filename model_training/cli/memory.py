@@ -15,7 +15,7 @@ class PeakMemory:
     `peak_bytes` is the largest sum seen so far.
     """
 
-    def __init__(self, every_s: float = 1.0) -> None:
+    def __init__(self, every_s: float = 3.0) -> None:
         self.peak_bytes = 0
         self._every_s = every_s
         self._roots = [psutil.Process()]
