@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from libs.common.errors import InvalidInput
@@ -91,6 +91,7 @@ def test_a_suite_that_favours_another_arm_is_said() -> None:
     )
 
 
+@settings(max_examples=30, deadline=None)
 @given(
     st.lists(st.tuples(st.booleans(), st.booleans(), st.booleans()), min_size=1, max_size=40),
     st.integers(1, 4),

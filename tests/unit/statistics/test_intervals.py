@@ -6,7 +6,7 @@ import math
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
@@ -16,9 +16,11 @@ from libs.common.statistics.intervals import Interval, clustered_wilson_interval
 from libs.common.statistics.quantiles import latencies
 from libs.common.statistics.rates import paired_rate_interval
 
+steady = settings(max_examples=50, deadline=None)
 counts = st.integers(1, 400).flatmap(lambda n: st.tuples(st.integers(0, n), st.just(n)))
 
 
+@steady
 @given(counts, st.sampled_from([0.8, 0.9, 0.95, 0.99]))
 def test_wilson_agrees_with_scipy(count: tuple[int, int], level: float) -> None:
     successes, n = count
@@ -28,6 +30,7 @@ def test_wilson_agrees_with_scipy(count: tuple[int, int], level: float) -> None:
     assert ours.high == pytest.approx(theirs.high, abs=1e-12)
 
 
+@steady
 @given(counts)
 def test_wilson_is_symmetric_and_holds_the_rate(count: tuple[int, int]) -> None:
     successes, n = count
@@ -50,12 +53,14 @@ def test_wilson_refuses_nonsense(successes: int, n: int, level: float) -> None:
         wilson_interval(successes, n, level)
 
 
+@steady
 @given(st.lists(st.booleans(), min_size=1, max_size=60))
 def test_single_items_need_no_widening(correct: list[bool]) -> None:
     clustered = clustered_wilson_interval(correct, range(len(correct)))
     assert clustered == wilson_interval(sum(correct), len(correct))
 
 
+@steady
 @given(st.lists(st.tuples(st.booleans(), st.integers(0, 5)), min_size=2, max_size=60))
 def test_groups_never_narrow_an_interval(rows: list[tuple[bool, int]]) -> None:
     correct, groups = [row[0] for row in rows], [row[1] for row in rows]
@@ -89,6 +94,7 @@ def test_paired_interval_of_the_published_example() -> None:
     assert found.high == pytest.approx(0.3404, abs=5e-5)
 
 
+@steady
 @given(st.lists(st.tuples(st.booleans(), st.booleans(), st.integers(0, 8)), min_size=1, max_size=60))
 def test_paired_interval_mirrors_when_arms_swap(rows: list[tuple[bool, bool, int]]) -> None:
     a, b, groups = ([row[i] for row in rows] for i in range(3))

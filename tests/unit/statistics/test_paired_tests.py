@@ -6,7 +6,7 @@ import itertools
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
@@ -18,11 +18,13 @@ from libs.common.statistics.power import (
     smallest_visible_rate_difference,
 )
 
+steady = settings(max_examples=50, deadline=None)
 p_values = st.lists(st.floats(0, 1), max_size=12)
 signed = st.lists(st.sampled_from([-1.0, 0.0, 1.0]), min_size=1, max_size=40)
 real = st.lists(st.floats(-1, 1, allow_subnormal=False), min_size=1, max_size=9)
 
 
+@steady
 @given(st.integers(0, 60), st.integers(0, 60))
 def test_mcnemar_is_the_exact_sign_test(only_a: int, only_b: int) -> None:
     expected = stats.binomtest(only_a, only_a + only_b, 0.5).pvalue if only_a + only_b else 1.0
@@ -36,6 +38,7 @@ def test_mcnemar_of_many_items_does_not_overflow() -> None:
         mcnemar_exact(-1, 2)
 
 
+@steady
 @given(signed)
 def test_sign_flip_of_single_items_is_mcnemar(differences: list[float]) -> None:
     outcome = sign_flip(differences, range(len(differences)))
@@ -45,6 +48,7 @@ def test_sign_flip_of_single_items_is_mcnemar(differences: list[float]) -> None:
     )
 
 
+@steady
 @given(real)
 def test_enumeration_agrees_with_a_plain_loop(differences: list[float]) -> None:
     observed = abs(sum(differences)) - 1e-9
@@ -77,6 +81,7 @@ def test_simulated_p_is_never_zero_and_depends_on_the_seed_alone() -> None:
     assert sign_flip(differences, range(40), seed=7, draws=999) == first
 
 
+@steady
 @given(
     st.lists(st.tuples(st.sampled_from([-1.0, 0.0, 1.0]), st.integers(0, 6)), min_size=1, max_size=40),
     st.randoms(),
@@ -118,6 +123,7 @@ def test_two_equal_arms_are_rarely_told_apart() -> None:
     assert naive / 600 > 0.1
 
 
+@steady
 @given(p_values)
 def test_holm_is_monotone_and_never_below_the_raw_value(values: list[float]) -> None:
     adjusted = holm(values)
