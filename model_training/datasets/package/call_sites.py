@@ -76,13 +76,14 @@ def _parse_user(package: Package, path: Path) -> ast.Module | None:
 def _files(package: Package) -> Iterator[tuple[str, str, str, Path]]:
     """Distribution, version, name and place of each file to look at."""
     for distribution in users(package):
+        name, version = distribution.name, distribution.version  # each of them parses the metadata again
         files = [
             file
             for file in distribution.files or []
             if file.suffix == ".py" and not SKIPPED.search(str(file))
         ]
         for file in sorted(files, key=str)[:MAX_FILES]:
-            yield distribution.name, distribution.version, file.as_posix(), Path(str(file.locate()))
+            yield name, version, file.as_posix(), Path(str(file.locate()))
 
 
 def users(package: Package) -> list[importlib.metadata.Distribution]:

@@ -56,22 +56,28 @@ def _add_function(
 
 
 def _add_methods(passages: Passages, function: Function, selection: Selection, scope: Scope) -> None:
-    """The methods of a class, as many to a passage as fit."""
-    parts: list[str] = []
+    """The methods of a class: long ones in passages of their own, of the others as many to a passage as fit."""
+    short: list[str] = []
     for method in function.methods:
         title = f"{function.qualified}.{method.name}"
         doc, dropped = without_held_out(method.doc, scope.copy(), selection.held_keys, title)
         passages.dropped += dropped
-        parts.append(f"{_method_head(function, method)}: {_readable(doc)}".strip().rstrip(":"))
-    if parts:
-        title = f"{function.qualified} methods"
-        _add(
-            passages,
-            title,
-            f"Methods of {function.qualified}",
-            "\n\n".join(parts),
-            [function.qualified],
-            function.source,
+        head, body = _method_head(function, method), _readable(doc)
+        if tokens(head) + tokens(body) > MAX_TOKENS // 2:
+            _add(passages, title, f"{function.module}.{head}", body, [function.qualified], method.source)
+        else:
+            short.append(f"{head}: {body}".rstrip(": "))
+    groups: list[list[str]] = []
+    for text in short:
+        if groups and tokens("".join(groups[-1])) + tokens(text) <= MAX_TOKENS:
+            groups[-1].append(text)
+        else:
+            groups.append([text])
+    for number, group in enumerate(groups, start=1):
+        text = "\n\n".join([f"Methods of {function.qualified}", *group])
+        title = f"{function.qualified} methods" + (f" {number}" if len(groups) > 1 else "")
+        passages.chunks.append(
+            Chunk(id=title, title=title, text=text, functions=[function.qualified], source=function.source)
         )
 
 
@@ -105,7 +111,9 @@ def _readable(doc: str) -> str:
         elif paragraph.lstrip().startswith(".. "):
             continue
         elif any(re.match(r"\s+\S|[-*:|+=]", line) for line in lines):
-            paragraphs.append("\n".join(plain(line) for line in lines))
+            paragraphs.append(
+                "\n".join(line[: len(line) - len(line.lstrip())] + plain(line) for line in lines)
+            )
         else:
             paragraphs.append(re.sub(r"::$", ":", plain(paragraph)))
     return "\n\n".join(one for one in paragraphs if one.strip())

@@ -9,11 +9,12 @@ import ast
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
+from functools import lru_cache
 
 from model_training.contracts.indexes import Source
 from model_training.datasets.package.calls import call_key
 from model_training.datasets.package.records import Candidate, Package
-from model_training.datasets.package.scope import Scope, Unresolved
+from model_training.datasets.package.scope import Scope, Unresolved, standard_imports
 
 
 @dataclass
@@ -65,19 +66,20 @@ def module_scope(package: Package, module: str) -> Scope:
     scope = Scope(package)
     if found := package.modules.get(module):
         scope.functions.update(found.names)
-        scope.imports.update(_imports_of(found.path, scope))
+        scope.imports.update(_standard_imports(found.path))
     for name in package.imports:
         scope.modules[name] = name
     return scope
 
 
-def _imports_of(path: str | None, scope: Scope) -> dict[str, str]:
-    tree = parse_file(path)
-    probe = Scope(scope.package)
-    for node in ast.walk(tree) if tree else []:
+@lru_cache(maxsize=256)
+def _standard_imports(path: str | None) -> dict[str, str]:
+    """Names that a file imports from the standard library, with the statement that does."""
+    found: dict[str, str] = {}
+    for node in ast.walk(parse_file(path) or ast.Module([], [])):
         if isinstance(node, ast.Import | ast.ImportFrom):
-            probe.run(node)
-    return probe.imports
+            found.update(standard_imports(node))
+    return found
 
 
 def parse_file(path: str | None) -> ast.Module | None:

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 
 from model_training.datasets.package.calls import call_key
 from model_training.datasets.package.examples import Mined
+from model_training.datasets.package.probes import probe
 from model_training.datasets.package.records import Candidate, Example, Package, Progress
 from model_training.datasets.package.runner import Outcome, run_candidates
 from model_training.datasets.package.variation import variations
@@ -46,9 +47,16 @@ def prove(package: Package, mined: Sequence[Mined], seed: int, progress: Progres
             one.candidates, package, progress, f"{package.name}: run {one.kind} examples"
         )
         proven.yields[one.kind] = _keep(proven.examples, seen, one, outcomes)
-    varied = _vary(package, proven.examples, seed)
-    outcomes = run_candidates(varied.candidates, package, progress, f"{package.name}: run varied examples")
-    proven.yields["varied_example"] = _keep(proven.examples, seen, varied, outcomes)
+    # In this order: what is made up for functions that nobody shows is varied like what is shown.
+    for kind in ("probed_example", "varied_example"):
+        made = (
+            probe(package, proven.examples)
+            if kind == "probed_example"
+            else _vary(package, proven.examples, seed)
+        )
+        step = f"{package.name}: run {kind.replace('_', ' ')}s"
+        outcomes = run_candidates(made.candidates, package, progress, step)
+        proven.yields[kind] = _keep(proven.examples, seen, made, outcomes)
     return proven
 
 
@@ -84,7 +92,12 @@ def _keep(
 def _mismatch(candidate: Candidate, value: str) -> str | None:
     """Why the value is not what the source says; None if it is, or if the source says nothing."""
     if candidate.wanted is None:
-        return None
+        made_up = candidate.source.kind == "probed_example"
+        return (
+            "shows nothing"
+            if made_up and value in {"None", "True", "False", "''", "[]", "{}", "()"}
+            else None
+        )
     form, text = candidate.wanted
     actual = ast.literal_eval(value)
     if actual is None:

@@ -20,7 +20,7 @@ from model_training.datasets.package.wording import (
     tell,
 )
 
-CODE_FORMS = ("write_call", "fit_need", "find_arguments", "write_call", "fit_need")
+CODE_FORMS = ("write_call", "fit_need", "find_arguments", "fit_need", "write_call", "use_object")
 QA_SHARES = {
     "which_function": 0.35,
     "what_does": 0.22,
@@ -55,6 +55,10 @@ def _code_item(selection: Selection, turn: int, chosen: Chosen, example: Example
 
 def fits(form: str, chosen: Chosen, told: Told) -> bool:
     """Whether a question of this form can be asked."""
+    if (form == "use_object") != (chosen.function.kind == "class"):
+        return False
+    if form == "use_object":
+        return told.member is not None
     if form == "fit_need":
         return chosen.summary is not None and is_wish(chosen.summary)
     if form == "find_arguments":
@@ -66,8 +70,8 @@ def code_question(templates: tuple[str, ...], turn: int, chosen: Chosen, example
     """A question with the call told in words."""
     function = chosen.function
     return templates[turn % len(templates)].format(
-        name=function.name, home=home_of(function), values=told.values, first=told.first, value=example.value,
-        need=need(chosen.summary or ""),
+        name=function.name, home=home_of(function), values=told.values, first=told.first, member=told.member,
+        value=example.value, need=need(chosen.summary or ""),
     )  # fmt: skip
 
 
@@ -81,7 +85,8 @@ def call_check(package: Package, function: Function, example: Example, form: str
         imports.insert(1, f"from {parent} import {last}")
     if module.star_safe:
         imports.insert(-1, f"from {function.module} import *")
-    named = form != "fit_need"
+    # A class is made by its constructor, which a tracer of functions may not see; any call of the package will do.
+    named = form != "fit_need" and function.kind == "function"
     return CallCheck(
         package=package.name, imports=[*imports, *example.imports], expected=example.value,
         must_call=function.qualified if named else None,

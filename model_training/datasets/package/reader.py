@@ -7,7 +7,10 @@ import importlib.metadata
 import json
 import os
 import subprocess
+import sys
 import tempfile
+from collections.abc import Mapping
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -52,7 +55,7 @@ def read_package(name: str) -> Package:
 
 def _locate(name: str) -> tuple[list[str], importlib.metadata.Distribution | None]:
     """Import names, the asked one first, and the distribution that brings them."""
-    by_import = importlib.metadata.packages_distributions()
+    by_import = _owners(tuple(sys.path))
     wanted = name.replace("-", "_") if name.replace("-", "_") in by_import else name
     if wanted in by_import:
         names = sorted(set(by_import[wanted]))
@@ -78,6 +81,12 @@ def _locate(name: str) -> tuple[list[str], importlib.metadata.Distribution | Non
         )
     first = wanted if wanted in siblings else siblings[0]
     return [first, *(top for top in siblings if top != first)], distribution
+
+
+@lru_cache(maxsize=4)
+def _owners(_path: tuple[str, ...]) -> Mapping[str, list[str]]:
+    """Distributions by import name; reading them all takes a second, so once for each `sys.path`."""
+    return importlib.metadata.packages_distributions()
 
 
 def _top_paths(names: list[str]) -> list[str]:

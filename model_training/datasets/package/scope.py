@@ -123,13 +123,13 @@ class Scope:
             name = alias.asname or alias.name.split(".")[0]
             self._hide(name)
             self.values.pop(name)
-            if isinstance(statement, ast.Import):
-                self._import_module(alias, name)
-            elif module := self._absolute(statement):
+            if isinstance(statement, ast.Import) and alias.name.split(".")[0] in self.package.imports:
+                self.modules[name] = alias.name if alias.asname else name
+            elif isinstance(statement, ast.ImportFrom):
+                module = self._absolute(statement)
                 if module.split(".")[0] in self.package.imports:
                     self._import_own(module, alias.name, name)
-                elif is_standard(module):
-                    self.imports[name] = ast.unparse(ast.ImportFrom(module=module, names=[alias], level=0))
+        self.imports.update(standard_imports(statement))
 
     def _absolute(self, statement: ast.ImportFrom) -> str:
         """The module that a `from` import names; empty if it cannot be told."""
@@ -137,12 +137,6 @@ class Scope:
             return statement.module or ""
         parents = self.home.split(".")[: -statement.level]
         return ".".join([*parents, *([statement.module] if statement.module else [])])
-
-    def _import_module(self, alias: ast.alias, name: str) -> None:
-        if alias.name.split(".")[0] in self.package.imports:
-            self.modules[name] = alias.name if alias.asname else name
-        elif is_standard(alias.name):
-            self.imports[name] = ast.unparse(ast.Import(names=[alias]))
 
     def _import_own(self, module: str, what: str, name: str) -> None:
         names = self.package.modules[module].names if module in self.package.modules else {}
@@ -243,9 +237,20 @@ def dotted(node: ast.expr) -> str | None:
     return ".".join([node.id, *reversed(parts)]) if isinstance(node, ast.Name) else None
 
 
-def is_standard(module: str) -> bool:
-    """Whether a module is of the standard library."""
-    return module.split(".")[0] in sys.stdlib_module_names
+def standard_imports(statement: ast.Import | ast.ImportFrom) -> dict[str, str]:
+    """Names that an import brings from the standard library, each with a statement that brings it alone."""
+    if isinstance(statement, ast.ImportFrom):
+        module = statement.module or ""
+        if statement.level or module.split(".")[0] not in sys.stdlib_module_names or module == "__future__":
+            return {}
+        return {
+            alias.asname or alias.name: ast.unparse(ast.ImportFrom(module=module, names=[alias], level=0))
+            for alias in statement.names
+        }
+    standard = [alias for alias in statement.names if alias.name.split(".")[0] in sys.stdlib_module_names]
+    return {
+        alias.asname or alias.name.split(".")[0]: ast.unparse(ast.Import(names=[alias])) for alias in standard
+    }
 
 
 def _is_docstring(statement: ast.stmt) -> bool:

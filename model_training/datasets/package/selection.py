@@ -14,7 +14,8 @@ from model_training.datasets.package.records import Example, Function, Options, 
 from model_training.datasets.package.wording import is_simple, tell
 
 MAX_EXPRESSION, MAX_VALUE = 100, 110  # characters of what one question shows
-PER_FUNCTION = 2  # executable tasks
+PER_FUNCTION = 2  # executable tasks, as long as there are functions enough
+MOST_PER_FUNCTION = 6
 SHOWN = 2  # examples at least that remain for training and index
 UNSTEADY = ("now(", "today(", "random", "time(", "uuid", "getpid", "environ", "urandom")
 
@@ -94,7 +95,7 @@ def _is_empty(value: str) -> bool:
 
 def _hold_out(function: Function, examples: list[Example], seed: int) -> list[Example]:
     """Examples that may be held out: the package's own before varied ones, and so many that enough remain."""
-    if is_deprecated(function) or function.kind == "class":
+    if is_deprecated(function):
         return []
     fit = [one for one in examples if _is_task(one, function)]
     own = [one for one in fit if one.kind != "varied_example"]
@@ -104,7 +105,7 @@ def _hold_out(function: Function, examples: list[Example], seed: int) -> list[Ex
     spare.sort(key=lambda one: _draw(seed, one.key))
     varied.sort(key=lambda one: _draw(seed, one.key))
     order = [*spare, *varied]
-    most = min(PER_FUNCTION, len({one.value for one in examples}) - SHOWN, len(examples) - SHOWN)
+    most = min(MOST_PER_FUNCTION, len({one.value for one in examples}) - SHOWN, len(examples) - SHOWN)
     return _different(order)[: max(most, 0)]
 
 
@@ -145,13 +146,19 @@ def _share(names: list[str], wanted: dict[str, list[Example]], tasks: int) -> Co
     two = [name for name in order if len(wanted[name]) >= PER_FUNCTION]
     functions = (two + [name for name in order if name not in two])[: max(1, round(tasks / 1.5))]
     for turn in range(PER_FUNCTION):
-        for name in functions:
-            if sum(counts.values()) < tasks and len(wanted[name]) > turn:
-                counts[name] += 1
-    for name in order:
-        if sum(counts.values()) < tasks and name not in functions:
-            counts[name] += 1
+        _add_turn(counts, functions, wanted, turn, tasks)
+    # Too few: first the functions left out, then more of each.
+    for turn in range(MOST_PER_FUNCTION):
+        _add_turn(counts, order, wanted, turn, tasks)
     return counts
+
+
+def _add_turn(
+    counts: Counter[str], names: list[str], wanted: dict[str, list[Example]], turn: int, tasks: int
+) -> None:
+    for name in names:
+        if counts[name] == turn < len(wanted[name]) and sum(counts.values()) < tasks:
+            counts[name] += 1
 
 
 def _choose(function: Function, pool: list[Example], held: list[Example]) -> Chosen:

@@ -12,8 +12,10 @@ from model_training.datasets.rows import TrainingRow
 
 ORDER = (
     "write_call", "which_function", "fit_need", "what_does", "write_call", "read_signature", "fit_need", "find_arguments",
-    "default_value", "which_function", "parameter_name", "write_call", "what_returns", "which_module", "find_arguments",
-    "default_value", "fit_need", "parameter_name", "write_call", "what_returns", "write_call", "fit_need", "write_call",
+    "use_object", "default_value", "which_function", "parameter_name", "use_object", "write_call", "what_returns",
+    "which_module", "find_arguments", "default_value", "fit_need", "parameter_name", "what_does", "use_object", "write_call",
+    "what_returns", "which_function", "write_call", "fit_need", "default_value", "read_signature", "write_call",
+    "default_value", "use_object", "use_object", "default_value",
 )  # fmt: skip
 """Which form comes next for a function; what does not fit is passed over."""
 VALIDATION_SHARE = 0.05
@@ -36,9 +38,11 @@ def training_rows(selection: Selection, asked: set[str], count: int) -> list[Tra
             if row.question not in seen:
                 seen.add(row.question)
                 rows.append(row)
+    # Where there are fewer rows than asked for, validation takes its share of what there is.
+    train = min(count, len(rows) - min(extra, round(len(rows) * VALIDATION_SHARE)))
     return [
-        row if index < count else row.model_copy(update={"split": "validation"})
-        for index, row in enumerate(rows)
+        row if place < train else row.model_copy(update={"split": "validation"})
+        for place, row in enumerate(rows)
     ]
 
 
@@ -61,7 +65,7 @@ def _rows(chosen: Chosen, selection: Selection) -> Iterator[TrainingRow]:
     for form in ORDER:
         turn = used.get(form, 0)
         used[form] = turn + 1
-        if form in {"write_call", "find_arguments", "fit_need", "what_returns"}:
+        if form in {"write_call", "find_arguments", "fit_need", "use_object", "what_returns"}:
             row = _code_row(chosen, form, turn, examples)
         else:
             row = _fact_row(chosen, selection, form, turn)
@@ -104,7 +108,11 @@ def _fact_row(chosen: Chosen, selection: Selection, form: str, turn: int) -> Tra
             return None
         words = {"name": function.name, "home": home_of(function)}
         return _row(
-            chosen, form, "qa", TRAINING[form][len(function.name) % 2].format(**words), function.signature
+            chosen,
+            form,
+            "qa",
+            TRAINING[form][(turn + len(function.name)) % 2].format(**words),
+            function.signature,
         )
     known = list(facts(selection, chosen, form))
     if form in {"default_value", "parameter_name"}:

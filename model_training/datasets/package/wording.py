@@ -26,6 +26,10 @@ EVALUATION = {
         "Need: {need}. Given {values}, which {home} expression gives {value}?",
         "{home} can do this: {need}. For {values} the result shall be {value}. Give one Python expression.",
     ),
+    "use_object": (
+        "Make a `{name}` of {home} with {values} and use its `{member}` to get {value}. Answer with one Python expression.",
+        "Which expression makes a {home}.{name} with {values} and takes {value} from it? It needs `{member}`.",
+    ),
     "which_function": (
         "Which function of {home} fits this need: {need}?",
         "Find the function in {home} that is made for this: {need}. What is it called?",
@@ -56,6 +60,10 @@ TRAINING = {
     "fit_need": (
         "Which expression with {home} does this: {need}? Given {values}, wanted {value}.",
         "Task: {need}. Library: {home}. Given: {values}. Wanted: {value}.",
+    ),
+    "use_object": (
+        "With a `{name}` from {home} made with {values}, use `{member}` to get {value}. Write the expression.",
+        "{home}.{name} with {values}: how does `{member}` give {value}?",
     ),
     "which_function": (
         "Name the function of {home} for this: {need}.",
@@ -100,6 +108,7 @@ class Told:
     count: int
     arguments: tuple[str, ...]
     guessable: bool
+    member: str | None = None
 
 
 def tell(example: Example, function: Function) -> Told | None:
@@ -118,7 +127,27 @@ def tell(example: Example, function: Function) -> Told | None:
     guessable = 1 <= len(others) <= 2 and all(_is_scalar(one) for one in others)
     values = ", ".join(parts) + _imported(example)
     arguments = tuple(ast.unparse(one) for one in (first, *others) if not isinstance(one, ast.Starred))
-    return Told(values, shown, len(named), arguments, guessable and any(_is_number(one) for one in others))
+    guessable = guessable and any(_is_number(one) for one in others)
+    member = member_of(example.expression, function.name) if function.kind == "class" else None
+    return Told(values, shown, len(named), arguments, guessable, member)
+
+
+def member_of(expression: str, name: str) -> str | None:
+    """What an expression uses of the object that it makes: `host` of `URL('…').host`, `get(1)` of `Bag([1]).get(1)`."""
+    node: ast.expr = ast.parse(expression, mode="eval").body
+    while (
+        isinstance(node, ast.Call)
+        and isinstance(node.func, ast.Name)
+        and node.func.id in WRAPPERS
+        and node.args
+    ):
+        node = node.args[0]
+    used = node.func if isinstance(node, ast.Call) else node
+    match used:
+        case ast.Attribute(value=ast.Call(func=ast.Name(id=maker)) as made) if maker == name:
+            return ast.unparse(node)[len(ast.unparse(made)) + 1 :]
+        case _:
+            return None
 
 
 def _imported(example: Example) -> str:
@@ -150,7 +179,12 @@ def find_call(expression: str, name: str) -> ast.Call | None:
 
 
 def is_simple(example: Example, function: Function) -> bool:
-    """Whether nothing stands around the call but `list(...)` and the like, so that a reader can see what is asked."""
+    """Whether nothing stands around the call but `list(...)` and the like, so that a reader can see what is asked.
+
+    Of a class it is the use of one member that counts.
+    """
+    if function.kind == "class":
+        return member_of(example.expression, function.name) is not None
     node: ast.expr = ast.parse(example.expression, mode="eval").body
     while isinstance(node, ast.Call) and isinstance(node.func, ast.Name):
         if node.func.id == function.name:
