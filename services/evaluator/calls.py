@@ -6,11 +6,13 @@ This tells honest mistakes and copied values from answers. It is not what keeps 
 from __future__ import annotations
 
 import ast
+import builtins
 from dataclasses import dataclass
 from typing import Any
 
 from services.evaluator.domain import Status, same
 
+_BUILTINS = frozenset(dir(builtins))
 _FORBIDDEN_NAMES = frozenset(
     ["__import__", "breakpoint", "compile", "delattr", "eval", "exec", "exit", "globals", "help", "input"]
 ).union(["locals", "open", "quit", "setattr", "vars"])
@@ -89,7 +91,7 @@ def _bind(node: ast.stmt, package: str, names: dict[str, str]) -> None:
 def _reaches(tree: ast.AST, names: dict[str, str], package: str, must_call: str | None) -> bool:
     """Whether the expression names the function; whether it was entered is what the tracer tells."""
     uses = [node for node in ast.walk(tree) if isinstance(node, ast.Name)]
-    if not any(node.id in names for node in uses) and "*" not in names:
+    if not any(_stands_for_package(node.id, names) for node in uses):
         return False
     if must_call is None:
         return any(isinstance(node, ast.Call) for node in ast.walk(tree))
@@ -125,7 +127,11 @@ def copies_value(tree: ast.Expression, expected: Any, names: dict[str, str]) -> 
 def _is_of_package(node: ast.AST, names: dict[str, str]) -> bool:
     while isinstance(node, (ast.Attribute, ast.Call)):
         node = node.value if isinstance(node, ast.Attribute) else node.func
-    return isinstance(node, ast.Name) and (node.id in names or "*" in names)
+    return isinstance(node, ast.Name) and _stands_for_package(node.id, names)
+
+
+def _stands_for_package(name: str, names: dict[str, str]) -> bool:
+    return name in names or ("*" in names and name not in _BUILTINS)
 
 
 def _writes(node: ast.AST, expected: Any) -> bool:

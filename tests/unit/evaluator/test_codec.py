@@ -10,7 +10,7 @@ from decimal import Decimal
 from fractions import Fraction
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from services.evaluator.domain import same
@@ -48,6 +48,7 @@ def over_the_wire(value: object) -> object:
     return codec.decode(codec.loads(frame[4:])["value"])
 
 
+@settings(max_examples=60, deadline=None)
 @given(plain)
 def test_round_trip_keeps_value_and_types(value: object) -> None:
     back = over_the_wire(value)
@@ -55,6 +56,7 @@ def test_round_trip_keeps_value_and_types(value: object) -> None:
     assert type(back) is type(value)
 
 
+@settings(max_examples=60, deadline=None)
 @given(plain, plain)
 def test_different_values_stay_different(a: object, b: object) -> None:
     assert same(over_the_wire(a), b) == same(a, b)
@@ -139,6 +141,7 @@ def test_too_much_is_refused_early(value: object) -> None:
         codec.encode(value)
 
 
+@settings(max_examples=60, deadline=None)
 @given(
     st.recursive(
         st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=3),
