@@ -76,7 +76,7 @@ def write_tiny_gemma(directory: Path, *, seed: int = 0, hidden: int = 64, layers
     )
     with torch.random.fork_rng():
         torch.manual_seed(seed)
-        model = Gemma3ForCausalLM(config)
+        model: Any = Gemma3ForCausalLM(config)
     with torch.no_grad():
         # Tied random embeddings predict the token just read; strong layers and faint non-letters make livelier text.
         model.model.embed_tokens.weight[: len(_CONTROL) + len(_USER_DEFINED) + 256] *= 0.2
@@ -106,9 +106,9 @@ def write_tiny_adapter(directory: Path, base: Path, *, seed: int = 1, strength: 
 
     with torch.random.fork_rng():
         torch.manual_seed(seed)
-        model = AutoModelForCausalLM.from_pretrained(base, dtype=torch.float32)
-        model = get_peft_model(
-            model, LoraConfig(r=4, lora_alpha=8, target_modules="all-linear", task_type="CAUSAL_LM")
+        base_model: Any = AutoModelForCausalLM.from_pretrained(base, dtype=torch.float32)
+        model: Any = get_peft_model(
+            base_model, LoraConfig(r=4, lora_alpha=8, target_modules="all-linear", task_type="CAUSAL_LM")
         )
         for name, parameter in model.named_parameters():
             if "lora_B" in name:

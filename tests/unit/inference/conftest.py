@@ -33,7 +33,7 @@ def tokenizer(tiny: Path) -> Any:
 
 @pytest.fixture(scope="session")
 def engine(tiny: Path, tiny_adapter: Path, tokenizer: Any) -> Iterator[TransformersEngine]:
-    torch.set_num_threads(2)
+    torch.set_num_threads(1)
     limits = LaneLimits(rows=6, chunk=24, prefill=64, cache=2048, prefixes=512)
     engine = TransformersEngine(dtype="float32", limits=limits, max_waiting=16)
     engine.load(ServedModel("tiny", "tiny-gemma", tiny), tokenizer.decode)

