@@ -17,10 +17,11 @@ from model_training.contracts.jobs import FINAL_STATES, Job, JobEvent, JobState
 from model_training.errors import UserError
 
 PLAIN_EVERY_S = 10.0
+PLAIN_SILENCE_S = 60.0  # a line that says nothing new is repeated only so often
 SHOWN = {
     "loss": "loss {:.3f}",
-    "eval_loss": "validation {:.3f}",
     "tokens_per_s": "{:.0f} tok/s",
+    "eval_loss": "validation {:.3f}",
 }
 """Metrics that the bar shows, by name, and how."""
 
@@ -96,8 +97,10 @@ class _View:
     def _name(self, job: Job) -> str:
         return self._title or job.kind.value
 
-    def _remaining_s(self, job: Job) -> float | None:
-        return None if job.state in FINAL_STATES else job.progress.eta_s
+    def _clock(self, job: Job) -> str:
+        if job.state in FINAL_STATES:
+            return f"took {duration(_seconds(job) or time.monotonic() - self._started)}"
+        return f"{duration(job.progress.eta_s)} left" if job.progress.eta_s else ""
 
 
 class _Bar(_View):
@@ -126,39 +129,42 @@ class _Bar(_View):
         fraction = 1.0 if job.state == JobState.SUCCEEDED else job.progress.fraction
         self._bar.update(self._task, completed=fraction, detail=_detail(job, self._metrics, self._clock(job)))
 
-    def _clock(self, job: Job) -> str:
-        if job.state in FINAL_STATES:
-            return f"took {duration(_seconds(job) or time.monotonic() - self._started)}"
-        remaining = self._remaining_s(job)
-        return f"{duration(remaining)} left" if remaining is not None else ""
-
 
 class _Lines(_View):
     def __init__(self, console: Console, title: str | None) -> None:
         super().__init__(console, title)
         self._printed = float("-inf")
         self._state: JobState | None = None
+        self._last = ""
 
     def _progress(self, job: Job) -> None:
         now = time.monotonic()
         if job.state == self._state and now - self._printed < PLAIN_EVERY_S:
             return
-        self._state, self._printed = job.state, now
-        remaining = self._remaining_s(job)
-        clock = f"{duration(remaining)} left" if remaining is not None else ""
         fraction = 1.0 if job.state == JobState.SUCCEEDED else job.progress.fraction
-        detail = _detail(job, self._metrics, clock)
-        self._console.print(Text(f"{self._name(job)} {job.id} {fraction:4.0%} {detail}"), soft_wrap=True)
+        line = f"{self._name(job)} {job.id} {fraction:4.0%} {_detail(job, self._metrics, self._clock(job))}"
+        if line == self._last and now - self._printed < PLAIN_SILENCE_S:
+            return
+        self._state, self._printed, self._last = job.state, now, line
+        self._console.print(Text(line.rstrip()), soft_wrap=True)
 
 
 def _detail(job: Job, metrics: Mapping[str, float], clock: str) -> str:
+    """What stands beside the bar; what the job's own message says already is not said twice."""
     progress = job.progress
-    waiting = f"position {job.queue_position}" if job.queue_position else ""
-    step = f"{progress.step}/{progress.total}" if progress.total else ""
-    values = [text.format(metrics[name]) for name, text in SHOWN.items() if name in metrics]
-    state = "" if job.state in (JobState.RUNNING, JobState.SUCCEEDED) else job.state.value
     message = progress.message if job.state not in FINAL_STATES else ""
-    return " · ".join(part for part in (state, waiting, step, message, *values, clock) if part)
+    waiting = f"position {job.queue_position}" if job.queue_position else ""
+    counted = str(progress.total) in message or job.state in FINAL_STATES
+    step = f"{progress.step}/{progress.total}" if progress.total and not counted else ""
+    values = [text.format(metrics[name]) for name, text in SHOWN.items() if name in metrics]
+    said = [part for part in (step, *values) if part and (part == step or _topic(part) not in message)]
+    state = "" if job.state in (JobState.RUNNING, JobState.SUCCEEDED) else job.state.value
+    return " · ".join(part for part in (state, waiting, message, *said, clock) if part)
+
+
+def _topic(part: str) -> str:
+    """What a part is about: its words without its figures."""
+    return " ".join(word for word in part.split() if not word[0].isdigit())
 
 
 def _seconds(job: Job) -> float | None:

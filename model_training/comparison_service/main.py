@@ -11,6 +11,9 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
+from rich.markup import escape
+from rich.text import Text
+
 from model_training.cli.console import err, out, print_table, run_script
 from model_training.cli.progress import watch
 from model_training.cli.session import connect
@@ -32,6 +35,8 @@ from model_training.contracts.jobs import JobState
 from model_training.contracts.models import ModelObject
 from model_training.errors import UserError
 from model_training.testing_service.main import prompt_of, resolve_model, suites_in, suites_of
+
+SHOWN_CHARACTERS = 300
 
 
 @dataclass(frozen=True)
@@ -154,6 +159,26 @@ def _arms(config: ComparisonConfig, tuned: ModelObject | None, index: str | None
 
 
 def _print(result: ComparisonResult) -> None:
+    if any(arm.n for arm in result.report.arms):
+        _print_arms(result)
+    for item in () if result.verdict.items_available else result.answers:
+        _print_answers(item)
+    verdict = result.verdict
+    chosen = f"[bold]{verdict.recommended}[/] ({verdict.confidence}): " if verdict.recommended else ""
+    out.print(f"{chosen}{escape(verdict.reason)}", soft_wrap=True)
+    out.print(f"Report: {result.report_path}", soft_wrap=True)
+
+
+def _print_answers(item: SideBySide) -> None:
+    """One free question with every arm's answer; all of it is in the report."""
+    out.print(Text(item.question, style="bold"), soft_wrap=True)
+    for arm, answer in item.answers.items():
+        text = " ".join(answer.output.split())
+        shown = text if len(text) <= SHOWN_CHARACTERS else f"{text[:SHOWN_CHARACTERS]}…"
+        out.print(Text.assemble((f"  {arm}: ", "cyan"), shown or "(no answer)"), soft_wrap=True)
+
+
+def _print_arms(result: ComparisonResult) -> None:
     print_table(
         ("arm", "items", "passed", "rate", "95% interval", "median answer"),
         (
@@ -169,10 +194,6 @@ def _print(result: ComparisonResult) -> None:
         ),
         "No arm answered.",
     )
-    verdict = result.verdict
-    chosen = verdict.recommended or "cannot tell yet"
-    out.print(f"[bold]{chosen}[/] ({verdict.confidence}): {verdict.reason}", soft_wrap=True)
-    out.print(f"Report: {result.report_path}", soft_wrap=True)
 
 
 if __name__ == "__main__":

@@ -72,8 +72,9 @@ class Platform:
         Raises:
             UserError: it did not start; nothing is left running then.
         """
-        if self.state is not None:
-            return self._wait_until_ready(on_change)
+        state = self.state
+        if state is not None:
+            return state if state.phase == "ready" else self._wait_until_ready(on_change)
         return self.start(on_change)
 
     def start(self, on_change: OnChange = _ignore) -> PlatformState:

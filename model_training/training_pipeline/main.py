@@ -25,6 +25,15 @@ from model_training.home import default_home
 SENT_APART = {"model_name", "training_file", "validation_file", "suffix"}
 """Fields of the configuration that the request has places of its own for."""
 
+PRINTED = {
+    "eval_loss_before": "validation loss {:.3f} before",
+    "eval_loss": "{:.3f} after",
+    "train_loss": "training loss {:.3f}",
+    "tokens_per_s": "{:.0f} tokens/s",
+    "duration_s": "{:.0f} s",
+}
+"""Metrics that are printed, by name, and how."""
+
 
 @dataclass(frozen=True)
 class TrainingResult:
@@ -96,10 +105,9 @@ def _artifact_path(model: ModelObject) -> Path | None:
 
 
 def _print(result: TrainingResult) -> None:
-    values = " · ".join(f"{name} {value:.4g}" for name, value in sorted(result.metrics.items()))
+    values = [text.format(result.metrics[name]) for name, text in PRINTED.items() if name in result.metrics]
     out.print(f"Tuned model {result.model_id}", soft_wrap=True)
-    if values:
-        out.print(values, soft_wrap=True)
+    out.print(" · ".join(values), soft_wrap=True)
     if result.artifact_path:
         out.print(f"Adapter: {result.artifact_path}", soft_wrap=True)
     out.print(f"Ask it: mt chat -m {result.model_id} 'What is LoRA?'", soft_wrap=True)

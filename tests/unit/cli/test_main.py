@@ -107,7 +107,7 @@ def test_disk_full_is_a_sentence(capsys: pytest.CaptureFixture[str]) -> None:
 
 
 def make_job(state: JobState, fraction: float = 0.0, **more: object) -> Job:
-    progress = JobProgress(fraction=fraction, step=int(fraction * 10), total=10, message="step", eta_s=65)
+    progress = JobProgress(fraction=fraction, step=int(fraction * 10), total=10, message="halfway", eta_s=65)
     values = {"id": "ftjob_1", "kind": JobKind.TRAIN, "state": state, "created_at": NOW, "progress": progress}
     return Job.model_validate({**values, **more})
 
@@ -143,7 +143,7 @@ RUN = [
     JobUpdate(
         make_job(JobState.RUNNING, 0.5),
         (JobEvent(job_id="ftjob_1", sequence=1, created_at=NOW, type="message", message="warming up"),),
-        (MetricPoint(step=5, created_at=NOW, values={"loss": 1.2345}),),
+        (MetricPoint(step=5, created_at=NOW, values={"loss": 1.25}),),
     ),
     JobUpdate(DONE),
 ]
@@ -155,16 +155,25 @@ def test_without_a_terminal_progress_is_plain_lines() -> None:
     lines = shown.splitlines()
     assert "train ftjob_1   0% queued · position 2" in lines[0]
     assert lines[1] == "  warming up"
-    assert "50% 5/10 · step · loss 1.234 · 1:05 left" in lines[2] or "loss 1.235" in lines[2]
+    assert lines[2] == "train ftjob_1  50% halfway · 5/10 · loss 1.250 · 1:05 left"
     assert "100%" in lines[3]
     assert "\x1b" not in shown
+
+
+def test_what_the_jobs_message_says_is_not_said_twice() -> None:
+    progress = JobProgress(fraction=0.5, step=5, total=10, message="step 5/10, loss 1.2")
+    point = MetricPoint(step=5, created_at=NOW, values={"loss": 1.2})
+    _, shown = watched(
+        [JobUpdate(make_job(JobState.RUNNING, progress=progress), (), (point,)), JobUpdate(DONE)]
+    )
+    assert shown.splitlines()[0] == "train ftjob_1  50% step 5/10, loss 1.2"
 
 
 def test_in_a_terminal_there_is_a_bar() -> None:
     _, shown = watched([*RUN], terminal=True)
     assert "━" in shown
     assert "took 1:15" in shown
-    assert "loss 1.23" in shown
+    assert "loss 1.25" in shown
 
 
 def test_ctrl_c_leaves_the_job_and_says_how_to_come_back() -> None:
