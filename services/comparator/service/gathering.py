@@ -182,8 +182,8 @@ def _ungraded(position: int, query: str, reply: ChatReply, seconds: float) -> It
         form="free",
         group=f"{QUERIES}-{position + 1}",
         question=query,
-        prompt=reply.prompt or query,
-        output=reply.choices[0].message.content,
+        prompt=_writable(reply.prompt or query),
+        output=_writable(reply.choices[0].message.content),
         reference="",
         correct=False,
         score=0.0,
@@ -194,3 +194,8 @@ def _ungraded(position: int, query: str, reply: ChatReply, seconds: float) -> It
         completion_tokens=reply.usage.completion_tokens,
         sources=reply.sources or [],
     )
+
+
+def _writable(text: str) -> str:
+    """Text that UTF-8 can hold: a lone half of a surrogate pair becomes a question mark."""
+    return text.encode("utf-8", "replace").decode("utf-8")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import shutil
 from collections.abc import Callable, Mapping, Sequence
@@ -66,7 +65,7 @@ def compare(
         JobStopped: a stop was asked for.
     """
     request = plan.request
-    arms = gatherer.arms() if request.suites or _all_given(request) else _bare_arms(request)
+    arms = gatherer.arms() if _is_graded(request) else [Arm(arm.name, arm.model) for arm in request.arms]
     free = gatherer.free_answers() if request.test_queries else {}
     training = reporting.training_facts(platform, request)
     analysis = _analyse(plan, arms, training.get("seconds"), free)
@@ -81,12 +80,24 @@ def compare(
     return report, analysis.items
 
 
-def _all_given(request: ComparisonCreate) -> bool:
-    return all(arm.evaluation is not None for arm in request.arms)
+def _is_graded(request: ComparisonCreate) -> bool:
+    """Whether there are evaluations, to run or to read; free questions alone need none.
 
-
-def _bare_arms(request: ComparisonCreate) -> list[Arm]:
-    return [Arm(arm.name, arm.model) for arm in request.arms]
+    Raises:
+        JobFailure: some arms name an evaluation, and for the others there is nothing to evaluate on.
+    """
+    given = [arm.name for arm in request.arms if arm.evaluation is not None]
+    missing = [arm.name for arm in request.arms if arm.evaluation is None]
+    if given and missing and not request.suites:
+        raise JobFailure(
+            "nothing_to_evaluate",
+            f"Arm {given[0]!r} names an evaluation, and there are no suites to evaluate arm "
+            f"{missing[0]!r} on.",
+            blame="user",
+            param="suites",
+            hint="Give the suites of that evaluation, or an evaluation for every arm.",
+        )
+    return bool(request.suites or given)
 
 
 def _analyse(plan: Plan, arms: Sequence[Arm], training_s: float | None, free: Mapping[str, Any]) -> Analysis:
@@ -105,7 +116,7 @@ def write_report(workdir: Path, report: ComparisonReport, items: Sequence[SideBy
     shutil.rmtree(staging, ignore_errors=True)
     staging.mkdir(parents=True)
     files = {
-        "report.json": json.dumps(report.model_dump(mode="json"), indent=2, ensure_ascii=False) + "\n",
+        "report.json": report.model_dump_json(indent=2) + "\n",
         "report.md": pages.markdown(report, items),
         "report.html": pages.html(report, items),
         "items.jsonl": "".join(item.model_dump_json() + "\n" for item in items),

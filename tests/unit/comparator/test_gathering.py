@@ -104,6 +104,13 @@ def test_free_questions_are_answered_and_not_graded() -> None:
     assert [len(messages) for model, messages in fake.asked if model == MODELS["rag"]] == [1, 1]
 
 
+def test_some_evaluations_without_suites_are_refused() -> None:
+    mixed = [ARMS[0].model_copy(update={"evaluation": "eval_0"}), ARMS[1]]
+    asked = request(arms=mixed, suites=[], test_queries=["Why?"])
+    with pytest.raises(JobFailure, match="no suites to evaluate arm 'rag' on"):
+        compare(Plan(asked, {}), gatherer(platform(), asked), platform(), machine=lambda isolation: {})
+
+
 def test_a_whole_comparison_names_what_is_available() -> None:
     fake, asked = platform(), request(training_job="ftjob_1")
     plan = Plan(asked, {"code_generation": 75})

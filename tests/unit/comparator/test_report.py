@@ -15,8 +15,9 @@ import pytest
 from model_training.contracts.comparisons import ComparisonReport, SideBySide
 from services.comparator.adapters.formats import cell, plain, seconds, signed_points, visible
 from services.comparator.adapters.report_pages import render_html, render_markdown
+from services.comparator.domain.charts import difference_axis, loss_chart, rate_axis
 from services.comparator.domain.dataset_view import build_dataset_view
-from services.comparator.domain.page import build_page, difference_axis, loss_chart, rate_axis
+from services.comparator.domain.page import build_page
 from services.comparator.service.running import Pages, write_report
 from tests.unit.comparator.demo_report import HOSTILE, demo_queries, demo_report
 
@@ -240,3 +241,21 @@ def test_page_counts_items_by_kind(demo: tuple[ComparisonReport, list[SideBySide
     kinds = build_page(*demo).kinds
     assert sum(kinds.values()) == 220
     assert kinds["ungraded"] == 0
+
+
+def test_a_long_comparison_shows_what_tells_arms_apart(monkeypatch: pytest.MonkeyPatch) -> None:
+    report, items = demo_report("winner", items=30)
+    disagreeing = build_page(report, items).kinds["disagree"]
+    monkeypatch.setattr("services.comparator.domain.page.MAX_CARDS", disagreeing)
+    shown = build_page(report, items)
+    assert {card.kind for card in shown.items} == {"disagree"}
+    assert shown.more_items == 60 - disagreeing
+    assert f"{disagreeing} of 60 items" in render_html(report, items)
+
+
+def test_values_that_are_no_numbers_do_not_break_the_json(tmp_path: Path) -> None:
+    report, items = demo_report("floor", items=6)
+    report = report.model_copy(update={"training": {**report.training, "metrics": {"loss": float("nan")}}})
+    directory = write_report(tmp_path, report, items, Pages(render_html, render_markdown))
+    raw = json.loads((directory / "report.json").read_text(encoding="utf-8"), parse_constant=pytest.fail)
+    assert raw["training"]["metrics"]["loss"] is None
