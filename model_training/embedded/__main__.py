@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import sys
 
 from model_training.embedded.plan import Options
@@ -12,7 +11,6 @@ from model_training.errors import UserError
 
 def main() -> int:
     """Run the platform until a signal; 1 when it could not start (the state file says why)."""
-    logging.getLogger("httpx").setLevel(logging.WARNING)
     try:
         Supervisor(Options.model_validate_json(sys.argv[1])).run()
     except UserError as error:

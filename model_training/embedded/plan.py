@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import os
 import sys
+from http import HTTPStatus
+from http.client import HTTPConnection, HTTPException
 from pathlib import Path
 
-import httpx
 from pydantic import BaseModel, Field
 
 from model_training.embedded import ports, postgres, valkey
@@ -108,13 +110,19 @@ def _service(spec: ServiceSpec, url: str, needs: tuple[str, ...], env: dict[str,
 
 
 def _ready(url: str) -> str | None:
+    # The standard library's client: asked several times a second while the machine is busy starting, it must be cheap.
+    connection = HTTPConnection(url.removeprefix("http://"), timeout=2.0)
     try:
-        reply = httpx.get(f"{url}/readyz", timeout=2.0, trust_env=False)
-    except httpx.HTTPError as error:
+        connection.request("GET", "/readyz")
+        reply = connection.getresponse()
+        body = reply.read()
+    except (OSError, HTTPException) as error:
         return f"no answer at {url}: {error}"
-    if reply.status_code == 200:
+    finally:
+        connection.close()
+    if reply.status == HTTPStatus.OK:
         return None
     try:
-        return str(reply.json().get("reason", reply.status_code))
-    except ValueError:
-        return f"/readyz answers {reply.status_code}"
+        return str(json.loads(body)["reason"])
+    except (ValueError, KeyError, TypeError):
+        return f"/readyz answers {reply.status}"

@@ -26,6 +26,8 @@ from model_training.errors import UserError
 from model_training.home import Home
 
 TICK_S = 0.1
+CALM_TICK_S = 0.25  # once everything runs
+REAP_S = 5.0  # looking for orphans reads every process of the machine
 CHECK_S = 5.0  # how often a process that serves is asked whether it still can
 STABLE_S = 60.0  # a process that lived this long starts with the shortest back-off again
 LONGEST_BACKOFF_S = 30.0
@@ -132,14 +134,17 @@ class Supervisor:
         ]
 
     def _loop(self) -> None:
+        reap_at = 0.0
         while not self._stop:
             for running in self._running:
                 self._advance(running)
             if self._state.phase == "starting" and all(r.satisfied for r in self._running):
                 self._state.phase, self._state.ready_at = "ready", time.time()
-            process.reap_orphans({r.child.pid for r in self._running if r.child})
+            if time.monotonic() >= reap_at:
+                process.reap_orphans({r.child.pid for r in self._running if r.child})
+                reap_at = time.monotonic() + REAP_S
             self._publish()
-            time.sleep(TICK_S)
+            time.sleep(TICK_S if self._state.phase == "starting" else CALM_TICK_S)
 
     def _advance(self, running: Running) -> None:
         state, now = running.state, time.monotonic()
