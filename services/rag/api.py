@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Coroutine
 from typing import Annotated, Any
 
 import structlog
-from fastapi import APIRouter, Depends, Header, Query
+from fastapi import APIRouter, Depends, Header, Query, Request
 from fastapi.responses import JSONResponse, Response, StreamingResponse
 
 from libs.common.auth import require_internal
@@ -18,6 +19,8 @@ from model_training.contracts.indexes import Index, QueryReply, QueryRequest
 from services.rag.service import Answers, Indexes
 
 log = structlog.get_logger(__name__)
+
+CLIENT_LEFT = 499
 
 Project = Annotated[
     str | None,
@@ -51,13 +54,34 @@ def make_router(indexes: Indexes, answers: Answers, internal_token: str) -> APIR
         return indexes.query(project, index, request)
 
     @router.post("/chat/completions", summary="Answer with sources", response_model=ChatReply)
-    async def chat(request: ChatRequest, project: Project = None) -> Response:
+    async def chat(http: Request, request: ChatRequest, project: Project = None) -> Response:
         if not request.stream:
-            return JSONResponse(await answers.answer(project, request))
+            reply = await _while_client_waits(http, answers.answer(project, request))
+            return JSONResponse(reply) if reply is not None else Response(status_code=CLIENT_LEFT)
         pieces = await answers.stream(project, request)
         return StreamingResponse(_events(pieces), media_type="text/event-stream")
 
     return router
+
+
+async def _while_client_waits(
+    http: Request, work: Coroutine[Any, Any, dict[str, Any]]
+) -> dict[str, Any] | None:
+    """The work's result; None if the client left before, which ends the work and with it the generation."""
+    task = asyncio.create_task(work)
+    left = asyncio.create_task(_left(http))
+    try:
+        await asyncio.wait({task, left}, return_when=asyncio.FIRST_COMPLETED)
+        return task.result() if task.done() else None
+    finally:
+        task.cancel()
+        left.cancel()
+
+
+async def _left(http: Request) -> None:
+    """Wait until the client is gone. (`Request.is_disconnected` never says so behind a middleware of FastAPI's.)"""
+    while (await http.receive())["type"] != "http.disconnect":
+        pass
 
 
 async def _events(pieces: AsyncIterator[dict[str, Any]]) -> AsyncIterator[str]:
