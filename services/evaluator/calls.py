@@ -10,6 +10,7 @@ import builtins
 from dataclasses import dataclass
 from typing import Any
 
+from services.evaluator import syntax
 from services.evaluator.domain import Status, same
 
 _BUILTINS = frozenset(dir(builtins))
@@ -69,7 +70,7 @@ def bound_names(statements: list[str], package: str) -> dict[str, str]:
     """
     names: dict[str, str] = {}
     for statement in statements:
-        for node in ast.parse(statement).body:
+        for node in syntax.parse(statement).body:
             _bind(node, package, names)
     return names
 

@@ -7,7 +7,7 @@ from typing import Any
 
 from libs.common.errors import InvalidInput, JobFailure, PlatformError
 from libs.common.jobs.child import ChildContext, run_child
-from model_training.contracts.evaluations import EvaluationCreate, EvaluationItem
+from model_training.contracts.evaluations import EvaluationCreate, EvaluationItem, TextCheck
 from model_training.datasets.rows import TrainingRow, read_rows
 from model_training.errors import UserError
 from services.evaluator.adapters.gateway_http import GatewayModels
@@ -57,7 +57,7 @@ def _evaluate(context: ChildContext, settings: EvaluatorSettings) -> dict[str, A
         "isolation": isolation.text,
         "isolation_level": isolation.level,
         "documentation_in_reach": documented,
-        "metric_signatures": signatures(),
+        "metric_signatures": signatures() if any(isinstance(item.check, TextCheck) for item in items) else {},
         "duration_s": totals.duration_s,
     }
 

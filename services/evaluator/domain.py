@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import ast
 import math
 from dataclasses import dataclass, field
 from typing import Any, Literal, cast
 
+from services.evaluator import syntax
 from services.evaluator.sandbox.codec import Items
 
 Status = Literal[
@@ -53,7 +53,7 @@ class NotAnswered(Exception):
 def read_expected(text: str) -> Any:
     """The value of an item's `expected`. Raises ValueError for anything but a Python literal."""
     try:
-        return ast.literal_eval(text.strip())
+        return syntax.literal(text.strip())
     except (ValueError, SyntaxError, TypeError, MemoryError, RecursionError) as error:
         raise ValueError(f"`expected` is no Python literal: {text[:80]!r}") from error
 
@@ -106,3 +106,14 @@ def show(value: Any, width: int = 120) -> str:
     """A value as text for people, at most `width` characters."""
     text = f"an iterator over {list(value.values)!r}" if isinstance(value, Items) else repr(value)
     return text if len(text) <= width else f"{text[: width - 1]}…"
+
+
+def clean(value: Any) -> Any:
+    """The same JSON value without null characters and lone surrogates, which models write and PostgreSQL refuses."""
+    if isinstance(value, str):
+        return value.replace("\x00", "\ufffd").encode("utf-8", "replace").decode("utf-8")
+    if isinstance(value, list):
+        return [clean(item) for item in cast("list[Any]", value)]
+    if isinstance(value, dict):
+        return {clean(key): clean(item) for key, item in cast("dict[Any, Any]", value).items()}
+    return value

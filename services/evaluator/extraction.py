@@ -9,9 +9,10 @@ from __future__ import annotations
 import ast
 import re
 import textwrap
-import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+
+from services.evaluator import syntax
 
 MAX_EXPRESSION = 4_000
 """Longest expression that is parsed, in characters; it bounds the parser's depth as well."""
@@ -116,9 +117,7 @@ def _parse(text: str) -> ast.Module | str:
     if len(text) > MAX_EXPRESSION:
         return f"the answer is longer than {MAX_EXPRESSION:,} characters"
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            return ast.parse(text.strip())
+        return syntax.parse(text.strip())
     except SyntaxError as error:
         return f"the answer is no Python expression: {error.msg}"
     except (ValueError, RecursionError, MemoryError):
@@ -175,9 +174,7 @@ def extract_source(output: str, prompt: str, entry_point: str) -> Source:
 
 def _fault(source: str) -> str | None:
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            compile(source, "<answer>", "exec", dont_inherit=True)
+        syntax.check(source)
     except SyntaxError as error:
         return f"the answer is no Python: {error.msg} (line {error.lineno})"
     except (ValueError, RecursionError, MemoryError):

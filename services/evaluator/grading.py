@@ -11,7 +11,7 @@ from typing import Any
 
 from libs.common.errors import InvalidInput
 from model_training.contracts.evaluations import CallCheck, EvaluationItem, TextCheck, UnitTestCheck
-from services.evaluator import calls, extraction, metrics
+from services.evaluator import calls, extraction, metrics, syntax
 from services.evaluator.domain import Grade, read_expected, same, show
 from services.evaluator.sandbox import codec
 from services.evaluator.sandbox.limits import Limits
@@ -147,7 +147,7 @@ def _modules(check: CallCheck) -> list[str]:
     """Modules of the package that the item's own import lines name; the fork-server imports them once."""
     found: list[str] = []
     for statement in check.imports:
-        for node in ast.parse(statement).body:
+        for node in syntax.parse(statement).body:
             if isinstance(node, ast.Import):
                 found += [alias.name for alias in node.names]
             elif isinstance(node, ast.ImportFrom) and node.module:

@@ -11,14 +11,18 @@ import string
 from collections import Counter
 from collections.abc import Sequence
 from functools import cache
+from typing import TYPE_CHECKING
 
-from rouge_score.rouge_scorer import RougeScorer
-from sacrebleu.metrics.bleu import BLEU
-from sacrebleu.metrics.chrf import CHRF
+if TYPE_CHECKING:
+    from rouge_score.rouge_scorer import RougeScorer
+    from sacrebleu.metrics.bleu import BLEU
+    from sacrebleu.metrics.chrf import CHRF
 
 _PUNCTUATION = str.maketrans("", "", string.punctuation)
 MAX_CHARACTERS = 20_000
 """Longer answers are cut: ROUGE-L takes the product of the lengths."""
+
+# The libraries are imported at first use: they bring nltk and scikit-learn along, which take seconds.
 
 
 def normalise(text: str) -> str:
@@ -66,6 +70,7 @@ def text_scores(answer: str, references: Sequence[str]) -> dict[str, float]:
 
 def signatures() -> dict[str, str]:
     """What to quote with the scores: sacrebleu's own signatures, and how ROUGE is set."""
+    text_scores("a", ["a"])  # sacrebleu knows its signature once it has scored something
     return {
         "bleu": str(_bleu().get_signature()),
         "chrf": str(_chrf().get_signature()),
@@ -75,14 +80,20 @@ def signatures() -> dict[str, str]:
 
 @cache
 def _bleu() -> BLEU:
+    from sacrebleu.metrics.bleu import BLEU
+
     return BLEU(effective_order=True)
 
 
 @cache
 def _chrf() -> CHRF:
+    from sacrebleu.metrics.chrf import CHRF
+
     return CHRF()
 
 
 @cache
 def _rouge() -> RougeScorer:
+    from rouge_score.rouge_scorer import RougeScorer
+
     return RougeScorer(["rouge1", "rouge2", "rougeL"], use_stemmer=False)

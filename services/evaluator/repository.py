@@ -44,21 +44,10 @@ def save_item(session: Session, job_id: str, position: int, result: ItemResult) 
         "status": result.status,
         "correct": result.correct,
         "score": result.score,
-        "data": _storable(result.model_dump(mode="json")),
+        "data": result.model_dump(mode="json"),
     }
     statement = insert(EvaluationItemRow).values(job_id=job_id, item_id=result.item_id, **values)
     session.execute(statement.on_conflict_do_update(index_elements=["job_id", "item_id"], set_=values))
-
-
-def _storable(value: Any) -> Any:
-    """PostgreSQL's JSON holds neither null characters nor lone surrogates, and models write both."""
-    if isinstance(value, str):
-        return value.replace("\x00", "\ufffd").encode("utf-8", "replace").decode("utf-8")
-    if isinstance(value, list):
-        return [_storable(item) for item in value]
-    if isinstance(value, dict):
-        return {_storable(key): _storable(item) for key, item in value.items()}
-    return value
 
 
 def results(session: Session, job_id: str) -> list[dict[str, Any]]:

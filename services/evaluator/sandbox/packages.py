@@ -16,6 +16,8 @@ import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
+from services.evaluator import syntax
+
 _SKIPPED = shutil.ignore_patterns("__pycache__", "*.pyc")
 _MAGIC = (
     importlib.util.MAGIC_NUMBER + b"\0" * 12
@@ -35,9 +37,9 @@ class Place:
 
 
 def copy_packages(names: tuple[str, ...], target: Path, *, keep_sources: bool = False) -> None:
-    """Fill `target` so that `names` can be imported from it. Raises PackageMissing."""
-    target.mkdir(parents=True, exist_ok=True)
+    """Make `target` a folder that `names` can be imported from. Raises PackageMissing, and then makes nothing."""
     places = [place for name in names for place in find(name)]
+    target.mkdir(parents=True)
     for place in places:
         _copy(place, target, strip=not keep_sources)
     done = {place.name for place in places}
@@ -86,7 +88,7 @@ def _compile_without_docs(source: Path) -> None:
     if source.suffix != ".py":
         return
     try:
-        tree = ast.parse(source.read_bytes())
+        tree = syntax.parse(source.read_bytes())
         for node in ast.walk(tree):
             if isinstance(node, (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)):
                 _empty_docstring(node)

@@ -82,15 +82,14 @@ class Isolation:
 class _Server:
     """One fork-server process. It runs one answer at a time."""
 
-    def __init__(self, names: tuple[str, ...], *, is_jailed: bool, keep_sources: bool) -> None:
+    def __init__(self, names: tuple[str, ...], site: Path, *, is_jailed: bool) -> None:
         self._folder = Path(tempfile.mkdtemp(prefix="mt-grade-"))
         self._control, theirs = socket.socketpair()
         self._process: subprocess.Popen[bytes] | None = None
         try:
             with theirs:
                 self._process = self._spawn(theirs)
-            packages.copy_packages(names, self._folder / "site", keep_sources=keep_sources)
-            setup = {"jailed": is_jailed, "site": str(self._folder / "site"), "packages": list(names)}
+            setup = {"jailed": is_jailed, "site": str(site), "packages": list(names)}
             codec.send(self._control, setup)
             self._await_ready(self._process.pid)
         except BaseException:
@@ -211,7 +210,8 @@ class Sandbox:
         self._slots = slots
         self.limits = limits or Limits()
         self.test_limits = test_limits or Limits(cpu_s=10, wall_s=60, memory_mb=512)
-        self._lock = threading.Lock()
+        self._folder = Path(tempfile.mkdtemp(prefix="mt-packages-"))
+        self._lock, self._copying = threading.Lock(), threading.Lock()
         self._servers: dict[tuple[str, ...], _Servers] = {}
         self._isolation = None if namespaces else Isolation("limits", "switched off")
         self.documented: set[str] = set()
@@ -229,6 +229,7 @@ class Sandbox:
             for servers in self._servers.values():
                 servers.close()
             self._servers.clear()
+        shutil.rmtree(self._folder, ignore_errors=True)
 
     @property
     def isolation(self) -> Isolation:
@@ -236,7 +237,7 @@ class Sandbox:
         with self._lock:
             if self._isolation is None:
                 try:
-                    _Server((), is_jailed=True, keep_sources=False).close()
+                    _Server((), self._site((), keep_sources=False), is_jailed=True).close()
                     self._isolation = Isolation("namespaces")
                 except (SandboxBroken, OSError) as error:
                     self._isolation = Isolation("limits", str(error))
@@ -283,12 +284,21 @@ class Sandbox:
             return self._servers[key]
 
     def _make(self, names: tuple[str, ...], is_jailed: bool) -> _Server:
+        keep_sources = bool(self.documented.intersection(names))
         try:
-            return _Server(names, is_jailed=is_jailed, keep_sources=False)
+            return _Server(names, self._site(names, keep_sources=keep_sources), is_jailed=is_jailed)
         except PackageBroken:
-            server = _Server(names, is_jailed=is_jailed, keep_sources=True)
+            server = _Server(names, self._site(names, keep_sources=True), is_jailed=is_jailed)
             self.documented.update(names)
             return server
+
+    def _site(self, names: tuple[str, ...], *, keep_sources: bool) -> Path:
+        """The folder with the copies of packages, made once for all servers that use them."""
+        site = self._folder / ("-".join(names) or "none") / ("sources" if keep_sources else "bare")
+        with self._copying:
+            if not site.exists():
+                packages.copy_packages(names, site, keep_sources=keep_sources)
+        return site
 
 
 def _exchange(
