@@ -62,7 +62,7 @@ class CompareHandler:
         count = wants_shots(prompt.shots, never_instructed=entry is not None and not entry.instructed)
         if row is None or count == 0:
             return []
-        return choose_shots(self._read(row), count)
+        return choose_shots(self._read(row), count, request.test_queries)
 
     def _read(self, row: FileRow) -> list[TrainingRow]:
         path = file_path(self._home, row.sha256)

@@ -12,7 +12,7 @@ from model_training.contracts.chat import ChatMessage, ChatReply
 from model_training.contracts.comparisons import ArmSpec, ComparisonCreate
 from model_training.contracts.evaluations import EvaluationCreate, ItemResult
 from model_training.contracts.jobs import FINAL_STATES, Job, JobState
-from services.comparator.domain.arms import Arm
+from services.comparator.domain.arms import RAG_PREFIX, Arm
 from services.comparator.ports import Platform
 
 QUERIES = "test_queries"
@@ -123,6 +123,18 @@ class Gatherer:
             prompt_description=evaluation.prompt_description,
             isolation=evaluation.isolation,
         )
+
+    def bare_arms(self) -> list[Arm]:
+        """The arms without graded items, for free questions alone."""
+        return [
+            Arm(arm.name, arm.model, prompt_description=self._describe_free(arm)) for arm in self.request.arms
+        ]
+
+    def _describe_free(self, arm: ArmSpec) -> str:
+        count = len(self.shots.get(arm.name, ())) // 2
+        how = f"Solved examples as earlier turns ({count})" if count else "The question alone"
+        passages = "; passages from the index are put before it" if arm.model.startswith(RAG_PREFIX) else ""
+        return f"{how}{passages}. Temperature 0."
 
     def free_answers(self) -> dict[str, list[ItemResult]]:
         """Each arm's answers to `test_queries`, in their order; none is graded, since none has a reference.

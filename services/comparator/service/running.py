@@ -65,7 +65,7 @@ def compare(
         JobStopped: a stop was asked for.
     """
     request = plan.request
-    arms = gatherer.arms() if _is_graded(request) else [Arm(arm.name, arm.model) for arm in request.arms]
+    arms = gatherer.arms() if _is_graded(request) else gatherer.bare_arms()
     free = gatherer.free_answers() if request.test_queries else {}
     training = reporting.training_facts(platform, request)
     analysis = _analyse(plan, arms, training.get("seconds"), free)

@@ -99,6 +99,8 @@ def test_free_questions_are_answered_and_not_graded() -> None:
     assert items[0].answers["rag"].sources == [{"title": "a page"}]
     assert items[0].answers["rag"].status == "not_graded"
     assert report.arms[0].prompt_tokens == 14
+    assert report.prompts["base"]["description"] == "Solved examples as earlier turns (1). Temperature 0."
+    assert report.prompts["rag"]["description"].startswith("The question alone; passages from the index")
     assert report.arms[0].latency_p50_s > 0
     assert [len(messages) for model, messages in fake.asked if model == MODELS["base"]] == [3, 3]
     assert [len(messages) for model, messages in fake.asked if model == MODELS["rag"]] == [1, 1]
@@ -133,23 +135,19 @@ def test_available_items(rows: dict[str, int | None], used: int, expected: int |
     assert Plan(request(), rows).available(used) == expected
 
 
-def test_shots_are_short_and_about_different_functions() -> None:
+def test_shots_are_of_typical_length_and_about_different_functions() -> None:
     rows = [
         TrainingRow(
-            question=f"What does f{i // 2} do?",
-            answer="It breaks an iterable into lists. " * (1 + i),
-            function=f"f{i // 2}",
+            question=f"What does f{i // 2} do?", answer="It breaks lists. " * (i + 1), function=f"f{i // 2}"
         )
-        for i in range(12)
+        for i in range(24)
     ]
     turns = choose_shots(rows, 3)
     assert [turn.role for turn in turns] == ["user", "assistant"] * 3
-    assert [turn.content for turn in turns[::2]] == [
-        "What does f0 do?",
-        "What does f1 do?",
-        "What does f2 do?",
-    ]
-    assert choose_shots(rows, 3) == turns
+    assert len({turn.content for turn in turns[::2]}) == 3
+    assert all(120 < len(turn.content) < 200 for turn in turns[1::2])
+    assert choose_shots(rows[::-1], 3) == turns
+    assert turns[0] not in choose_shots(rows, 3, asked=[turns[0].content])
     assert wants_shots("auto", never_instructed=True) == 3
     assert wants_shots("auto", never_instructed=False) == 0
     assert wants_shots(2, never_instructed=False) == 2
