@@ -43,7 +43,7 @@ def enter(site: str, ask_for_ids: Callable[[], None]) -> None:
     """
     linux.unshare(linux.CLONE_NEWUSER | linux.CLONE_NEWNS | linux.CLONE_NEWIPC | linux.CLONE_NEWUTS)
     # Opened inside the new mount namespace, and while we still are the user that may walk to these folders.
-    binds = [_open(path, path) for path in _host_paths()]
+    binds = [_open(path, path) for path in host_paths()]
     binds += [
         _open(site, SITE),
         *(_open(f"/dev/{name}", f"/dev/{name}") for name in ("null", "zero", "urandom")),
@@ -76,7 +76,7 @@ def python_paths() -> list[str]:
     return list(dict.fromkeys(os.path.realpath(path) for path in [*paths, str(dynload)]))
 
 
-def _host_paths() -> list[str]:
+def host_paths() -> list[str]:
     """What of the host is seen: the standard library, shared libraries, time zones."""
     wanted = [
         *python_paths(),

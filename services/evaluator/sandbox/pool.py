@@ -20,7 +20,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from services.evaluator.sandbox import codec, jail, packages
+from services.evaluator.sandbox import codec, jail, landlock, packages
 from services.evaluator.sandbox.limits import Limits
 
 _START_S = 120
@@ -64,7 +64,7 @@ class Verification:
 
 @dataclass(frozen=True)
 class Isolation:
-    """What separates answers from the host: `namespaces`, or `limits` where the kernel allows no more."""
+    """What separates answers from the host: `namespaces`, else `landlock`, or `limits` where the kernel has neither."""
 
     level: str
     reason: str = ""
@@ -76,7 +76,15 @@ class Isolation:
         if self.level == "namespaces":
             spaces = "own users, processes, network, mounts and IPC, a read-only root without host files"
             return f"namespaces: {spaces}; {limits}"
-        return f"limits: {limits}; the kernel allows no namespaces here ({self.reason})"
+        if self.level == "landlock":
+            return (
+                f"landlock: no files but Python's own, no TCP; {limits}; no namespaces here ({self.reason})"
+            )
+        return f"limits: {limits}; the kernel allows neither namespaces nor Landlock here ({self.reason})"
+
+
+def _without_namespaces(reason: str) -> Isolation:
+    return Isolation("landlock" if landlock.abi() else "limits", reason)
 
 
 class _Server:
@@ -99,6 +107,7 @@ class _Server:
     def _spawn(self, theirs: socket.socket) -> subprocess.Popen[bytes]:
         home = self._folder / "home"
         home.mkdir()
+        self._folder.chmod(0o711)
         return subprocess.Popen(
             # The folder is there to tell this server's processes from any other's.
             [sys.executable, *_FLAGS, "-c", _BOOT, str(_ROOT), str(theirs.fileno()), str(self._folder)],
@@ -211,9 +220,10 @@ class Sandbox:
         self.limits = limits or Limits()
         self.test_limits = test_limits or Limits(cpu_s=10, wall_s=60, memory_mb=512)
         self._folder = Path(tempfile.mkdtemp(prefix="mt-packages-"))
+        self._folder.chmod(0o711)
         self._lock, self._copying = threading.Lock(), threading.Lock()
         self._servers: dict[tuple[str, ...], _Servers] = {}
-        self._isolation = None if namespaces else Isolation("limits", "switched off")
+        self._isolation = None if namespaces else _without_namespaces("switched off")
         self.documented: set[str] = set()
         """Packages that only work with their docstrings and sources in reach."""
 
@@ -240,7 +250,7 @@ class Sandbox:
                     _Server((), self._site((), keep_sources=False), is_jailed=True).close()
                     self._isolation = Isolation("namespaces")
                 except (SandboxBroken, OSError) as error:
-                    self._isolation = Isolation("limits", str(error))
+                    self._isolation = _without_namespaces(str(error))
             return self._isolation
 
     def check_package(self, name: str) -> None:

@@ -19,6 +19,7 @@ import pytest
 from model_training.contracts.evaluations import EvaluationItem, UnitTestCheck
 from services.evaluator.domain import Grade
 from services.evaluator.grading import Grader
+from services.evaluator.sandbox import landlock
 from services.evaluator.sandbox.limits import Limits
 from services.evaluator.sandbox.pool import Sandbox
 
@@ -342,3 +343,25 @@ def test_host_is_untouched(outcomes: dict[str, Grade], host: Host) -> None:
     assert outcomes
     assert host.canary.read_text(encoding="utf-8") == str(SECRET)
     assert not host.was_called()
+
+
+@pytest.mark.parametrize(
+    "name", ["daemon", "unlinks_host_file", "reads_host_file", "opens_a_socket", "kills_its_parent"]
+)
+def test_attack_fails_without_namespaces_too(name: str, host: Host) -> None:
+    before = set(survivors())
+    limits = Limits(cpu_s=1, wall_s=3, memory_mb=128)
+    with Sandbox(slots=1, limits=limits, namespaces=False) as sandbox:
+        if sandbox.isolation.level != "landlock":
+            pytest.skip("the kernel has no Landlock, so only limits would be left")
+        if name == "kills_its_parent" and os.geteuid() != 0 and landlock.abi() < 6:
+            pytest.skip(
+                "this kernel's Landlock holds no signals, and the attack would end this user's processes"
+            )
+        grade = attack(Grader(sandbox), host.arm(ATTACKS[name]))
+        again = attack(Grader(sandbox), f"def solve(n): return {SECRET} + n - 1")
+    assert grade.status != "passed", grade
+    assert again.status == "passed", again
+    assert host.canary.read_text(encoding="utf-8") == str(SECRET)
+    assert not host.was_called()
+    assert set(survivors()) <= before

@@ -173,14 +173,24 @@ def test_processor_time_decides_not_the_wall_clock() -> None:
     assert grade.status == "passed", grade
 
 
-def test_without_namespaces_limits_still_hold() -> None:
+def test_without_namespaces_the_rest_still_holds(tmp_path: Path) -> None:
+    canary = tmp_path / "canary"
+    canary.write_text("alive", encoding="utf-8")
     item = call_item("1")
     with Sandbox(slots=1, limits=Limits(cpu_s=1, wall_s=3, memory_mb=128), namespaces=False) as sandbox:
         grader = Grader(sandbox)
-        assert sandbox.isolation.level == "limits"
+        assert sandbox.isolation.level in ("landlock", "limits")
         assert grader.grade(item, "first([1])").status == "passed"
         assert grader.grade(item, "first([bytearray(2 ** 33)])").status == "out_of_memory"
         assert grader.grade(item, "first([1]) + sum(repeatfunc(int))").status == "timeout"
+        if sandbox.isolation.level == "landlock":
+            reach = call_item("1", setup=["import posix"])
+            for output in (
+                f"first([posix.unlink({str(canary)!r})])",
+                f"first([posix.listdir({str(tmp_path)!r})])",
+            ):
+                assert "Permission" in grader.grade(reach, output).reason
+    assert canary.read_text(encoding="utf-8") == "alive"
 
 
 HUMANEVAL = load_humaneval()
