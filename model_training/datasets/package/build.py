@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import platform
-import shutil
 import tempfile
 from collections import Counter
 from collections.abc import Iterable, Sequence
@@ -185,40 +184,37 @@ def _all_chunks(parts: list[_Part]) -> list[Chunk]:
 
 
 def _check_writable(out: Path) -> None:
-    """Say early what would fail late."""
+    """Say early what would fail late. Nothing is made yet: a build that fails leaves nothing behind."""
     if out.exists() and not out.is_dir():
         raise UserError(
             f"-o {out} is a file, not a directory.", hint="Name a directory; it is made if it is missing."
         )
-    try:
-        out.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=out):
-            pass
-    except OSError as error:
+    nearest = next(parent for parent in [out.absolute(), *out.absolute().parents] if parent.exists())
+    if not nearest.is_dir() or not os.access(nearest, os.W_OK | os.X_OK):
         raise UserError(
-            f"The directory {out} cannot be written: {error.strerror}.",
-            hint="Name another directory with -o.",
-        ) from error
+            f"The directory {nearest} cannot be written to.", hint="Name another directory with -o."
+        )
 
 
 def _write(out: Path, parts: list[_Part], report: DatasetReport) -> None:
-    staging = Path(tempfile.mkdtemp(prefix=".building-", dir=out))
+    """All files, written aside first and then moved into place together."""
     try:
-        _write_lines(staging / "train.jsonl", _all_rows(parts))
-        _write_lines(staging / "chunks.jsonl", _all_chunks(parts))
-        _write_lines(staging / "evaluation.jsonl", _all_items(parts))
-        text = json.dumps(report.as_json(), indent=2, ensure_ascii=False) + "\n"
-        (staging / "report.json").write_text(text, encoding="utf-8")
-        (staging / "report.md").write_text(as_markdown(report), encoding="utf-8")
-        for name in FILES:
-            os.replace(staging / name, out / name)
+        out.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(prefix=".building-", dir=out) as directory:
+            staging = Path(directory)
+            _write_lines(staging / "train.jsonl", _all_rows(parts))
+            _write_lines(staging / "chunks.jsonl", _all_chunks(parts))
+            _write_lines(staging / "evaluation.jsonl", _all_items(parts))
+            text = json.dumps(report.as_json(), indent=2, ensure_ascii=False) + "\n"
+            (staging / "report.json").write_text(text, encoding="utf-8")
+            (staging / "report.md").write_text(as_markdown(report), encoding="utf-8")
+            for name in FILES:
+                os.replace(staging / name, out / name)
     except OSError as error:
         raise UserError(
             f"The data set could not be written to {out}: {error.strerror}.",
             hint="Free some space or name another directory with -o.",
         ) from error
-    finally:
-        shutil.rmtree(staging, ignore_errors=True)
 
 
 def _write_lines(path: Path, values: Iterable[BaseModel]) -> None:

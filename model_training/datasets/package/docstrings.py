@@ -65,7 +65,8 @@ def plain(text: str) -> str:
     text = re.sub(r":[\w:+-]+:`(?:~?[\w.]*\.)?([^`<]*?)(?:\s*<[^>]*>)?`", r"\1", text)
     text = re.sub(r"`([^`<]+?)\s*<[^>]+>`_*", r"\1", text)
     text = re.sub(r"``([^`]+)``|`([^`]+)`_*", lambda match: match.group(1) or match.group(2), text)
-    text = re.sub(r"(?<![\w*])\*{1,2}(\S(?:[^*\n]*\S)?)\*{1,2}(?![\w*])", r"\1", text)
+    for mark in (r"\*\*", r"\*"):
+        text = re.sub(rf"(?<![\w*]){mark}(\S(?:[^*\n]*[^\s*])?){mark}(?![\w*])", r"\1", text)
     return " ".join(text.split())
 
 

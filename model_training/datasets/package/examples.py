@@ -98,16 +98,22 @@ EQUALITIES = frozenset(
 )
 
 
-def claims(statement: ast.stmt) -> Iterator[tuple[ast.expr, tuple[str, str]]]:
+def claims(statement: ast.stmt, scope: Scope | None = None) -> Iterator[tuple[ast.expr, tuple[str, str]]]:
     """What a statement says about values: `assert f(x) == y`, `self.assertEqual(f(x), y)`, `f(x) == y`."""
     tree = statement.test if isinstance(statement, ast.Assert) else getattr(statement, "value", None)
     match tree:
         case ast.Call(func=ast.Attribute(attr=name), args=[actual, expected, *_]) if name in EQUALITIES:
-            yield from _equal([actual, expected])
+            yield from _equal([_known(actual, scope), _known(expected, scope)])
         case ast.Compare(left=left, ops=[ast.Eq() | ast.Is()], comparators=[right]):
-            yield from _equal([left, right])
+            yield from _equal([_known(left, scope), _known(right, scope)])
         case _:
             return
+
+
+def _known(side: ast.expr, scope: Scope | None) -> ast.expr:
+    """What a bare name stands for, where the scope knows it."""
+    value = scope.values.get(side.id) if scope and isinstance(side, ast.Name) else None
+    return value.tree if value else side
 
 
 def _equal(sides: list[ast.expr]) -> Iterator[tuple[ast.expr, tuple[str, str]]]:
@@ -140,6 +146,6 @@ def mine_statements(
         if above is not None:
             last = statement.end_lineno or statement.lineno
             at = source.model_copy(update={"line_start": statement.lineno + above, "line_end": last + above})
-        for actual, wanted in claims(statement):
+        for actual, wanted in claims(statement, scope):
             mined.offer(scope, actual, wanted, at)
         scope.run(statement)

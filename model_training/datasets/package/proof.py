@@ -65,8 +65,12 @@ def _keep(
 ) -> Yield:
     result = Yield(seen=mined.seen, candidates=len(mined.candidates), dropped=Counter(mined.dropped))
     functions: set[str] = set()
+    pairs = zip(mined.candidates, outcomes, strict=True)
+    unsteady = {candidate.function for candidate, outcome in pairs if outcome.error == "unstable"}
     for candidate, outcome in zip(mined.candidates, outcomes, strict=True):
         reason = outcome.error or _mismatch(candidate, outcome.value or "")
+        if reason is None and candidate.function in unsteady:
+            reason = "function is unstable elsewhere"
         if reason is None and (candidate.function, candidate.key) in seen:
             reason = "same call again"
         if reason is not None or outcome.value is None:
