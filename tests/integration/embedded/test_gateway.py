@@ -6,6 +6,7 @@ No worker runs, so jobs stay queued: what is tested is the way to the gateway an
 from __future__ import annotations
 
 import json
+import tempfile
 import threading
 import time
 from collections.abc import Iterator
@@ -29,13 +30,13 @@ runner = CliRunner()
 
 
 @pytest.fixture(scope="module")
-def platform(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Platform]:
-    base = next(b for b in range(21_000, 60_000, 50) if all(is_free(b + i) for i in range(7)))
+def platform() -> Iterator[Platform]:
+    port = next(b for b in range(21_000, 60_000, 50) if all(is_free(b + i) for i in range(7)))
     services = tuple(spec for spec in SERVICES if spec.name in WANTED)
-    home = tmp_path_factory.mktemp("platform") / "home"
-    platform = Platform(home, port_base=base, model=None, services=services)
-    with platform.running():
-        yield platform
+    with tempfile.TemporaryDirectory(prefix="mt-test-") as home:
+        platform = Platform(home, port_base=port, model=None, services=services)
+        with platform.running():
+            yield platform
 
 
 @pytest.fixture
