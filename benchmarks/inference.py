@@ -15,6 +15,7 @@ import resource
 import sys
 import tempfile
 import time
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
@@ -38,7 +39,9 @@ def main() -> None:
     parser.add_argument("--dtype", default="auto")
     parser.add_argument("--tokens", type=int, default=48)
     parser.add_argument("--repeat", type=int, default=2)
+    parser.add_argument("--threads", type=int, default=torch.get_num_threads())
     arguments = parser.parse_args()
+    torch.set_num_threads(arguments.threads)
     base = ModelStore(default_model_dir()).resolve(NAME)
     tokenizer = Tokenizer.from_file(str(base / "tokenizer.json"))
     engine = TransformersEngine(dtype=arguments.dtype)
@@ -48,19 +51,24 @@ def main() -> None:
         started = time.perf_counter()
         engine.load(ServedModel("tuned", NAME, base, adapter), tokenizer.decode)
         merged_s = time.perf_counter() - started
-    results = {}
+    wall: dict[str, float] = {}
+    processor: dict[str, float] = {}
     for streams in (1, 8, 16):
         for model in ("base", "tuned"):
-            rates = [
+            runs = [
                 measure(engine, tokenizer, model, streams, arguments.tokens) for _ in range(arguments.repeat)
             ]
-            results[f"{model}_{streams}"] = round(max(rates), 1)
+            wall[f"{model}_{streams}"] = round(max(run.wall for run in runs), 1)
+            processor[f"{model}_{streams}"] = round(max(run.processor for run in runs), 1)
     engine.close()
     report = {
         "dtype": str(engine.dtype),
-        "tokens_per_s": results,
-        "ratio_8_to_1": round(results["base_8"] / results["base_1"], 2),
-        "adapter_to_base_8": round(results["tuned_8"] / results["base_8"], 2),
+        "tokens_per_s": wall,
+        "tokens_per_processor_s": processor,
+        "ratio_8_to_1": round(processor["base_8"] / processor["base_1"], 2),
+        "adapter_to_base": {
+            n: round(processor[f"tuned_{n}"] / processor[f"base_{n}"], 2) for n in (1, 8, 16)
+        },
         "merge_s": round(merged_s, 2),
         "peak_rss_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024,
         "machine": {
@@ -73,8 +81,16 @@ def main() -> None:
     print(json.dumps(report, indent=2))
 
 
-def measure(engine: TransformersEngine, tokenizer: Tokenizer, model: str, streams: int, tokens: int) -> float:
-    """Tokens written per second, reading of the prompts included."""
+@dataclass(frozen=True)
+class Rate:
+    """Tokens written per second of the clock, and per second of processor time."""
+
+    wall: float
+    processor: float
+
+
+def measure(engine: TransformersEngine, tokenizer: Tokenizer, model: str, streams: int, tokens: int) -> Rate:
+    """The rates of one round, reading of the prompts included."""
     prompts = [f"Question: What do {TOPICS[i % 8]} do in Python, case {i}?\nAnswer:" for i in range(streams)]
     generations = [Generation(model, tuple(encode(tokenizer, prompt)), tokens) for prompt in prompts]
 
@@ -84,9 +100,9 @@ def measure(engine: TransformersEngine, tokenizer: Tokenizer, model: str, stream
     async def all_at_once() -> int:
         return sum(await asyncio.gather(*(drain(generation) for generation in generations)))
 
-    started = time.perf_counter()
+    started, used = time.perf_counter(), time.process_time()
     written = asyncio.run(all_at_once())
-    return written / (time.perf_counter() - started)
+    return Rate(written / (time.perf_counter() - started), written / (time.process_time() - used))
 
 
 if __name__ == "__main__":

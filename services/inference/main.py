@@ -71,6 +71,9 @@ def build_app(settings: InferenceSettings, database: Database) -> FastAPI:
 
 def _make_engine(settings: InferenceSettings) -> Any:
     """The engine in this process; torch is imported here and not before it is needed."""
+    # OpenMP's threads wait for each other by spinning, milliseconds long. As soon as another process wants a processor,
+    # that makes two threads twenty times slower than one; with a short spin they sleep. Read when torch is loaded.
+    os.environ.setdefault("GOMP_SPINCOUNT", "5000")
     import torch
 
     from services.inference.engines.lane import LaneLimits
