@@ -48,13 +48,14 @@ def enter(site: str, ask_for_ids: Callable[[], None]) -> None:
         _open(site, SITE),
         *(_open(f"/dev/{name}", f"/dev/{name}") for name in ("null", "zero", "urandom")),
     ]
+    hidden = hidden_paths()
     ask_for_ids()
     os.setgid(0)
     os.setuid(0)
     linux.prctl(linux.PR_SET_DUMPABLE, 1)
     with suppress(OSError):  # no user namespaces inside: an answer must not become root of its own
         Path("/proc/sys/user/max_user_namespaces").write_text("0", encoding="utf-8")
-    _build(binds)
+    _build(binds, hidden)
 
 
 def write_ids(pid: int) -> None:
@@ -91,16 +92,32 @@ def host_paths() -> list[str]:
     return [path for path in real if not any(path.startswith(f"{other}/") for other in real)]
 
 
+def hidden_paths() -> list[str]:
+    """Installed packages within those folders: they hold sources, docstrings and whole benchmarks with their solutions."""
+    folders = [*python_paths(), "/usr/lib/python3", f"{sys.base_prefix}/lib"]
+    wanted = (f"{folder}/{name}" for folder in folders for name in ("site-packages", "dist-packages"))
+    return sorted({os.path.realpath(path) for path in wanted if os.path.isdir(path)})
+
+
 def _open(path: str, target: str) -> Bind:
     return Bind(os.open(path, os.O_PATH | os.O_CLOEXEC), target, os.path.isdir(path))
 
 
-def _build(binds: list[Bind]) -> None:
+def _build(binds: list[Bind], hidden: list[str]) -> None:
     linux.mount(None, "/", None, linux.MS_REC | linux.MS_PRIVATE)
     linux.mount("tmpfs", "/tmp", "tmpfs", linux.MS_NOSUID | linux.MS_NODEV, "size=1m,mode=755,uid=0,gid=0")
     os.chdir("/tmp")
     for bind in binds:
         _bind(bind)
+    for path in hidden:
+        if os.path.isdir(path.lstrip("/")):
+            linux.mount(
+                "tmpfs",
+                path.lstrip("/"),
+                "tmpfs",
+                linux.MS_RDONLY | linux.MS_NOSUID | linux.MS_NODEV,
+                "size=4k",
+            )
     for name in ("lib", "lib64", "usr/lib64"):
         if os.path.islink(f"/{name}") and not os.path.lexists(name):
             os.symlink(os.path.realpath(f"/{name}"), name)

@@ -13,6 +13,7 @@ from services.evaluator.sandbox import linux
 
 _CREATE, _ADD, _RESTRICT = 444, 445, 446  # the same numbers on every architecture
 _READ = 1 << 0 | 1 << 2 | 1 << 3  # execute, read files, list folders
+_LIST = 1 << 3
 _FILE_RIGHTS = 1 << 0 | 1 << 1 | 1 << 2 | 1 << 14  # those that a rule for a single file may name
 _NEWER = {2: 1 << 13, 3: 1 << 14, 5: 1 << 15}
 _libc = ctypes.CDLL(None, use_errno=True)
@@ -23,8 +24,11 @@ def abi() -> int:
     return max(0, _libc.syscall(ctypes.c_long(_CREATE), None, ctypes.c_size_t(0), ctypes.c_uint32(1)))
 
 
-def restrict(readable: list[str], writable: list[str]) -> None:
-    """Confine this process and all that it starts, for good. Raises OSError where the kernel refuses."""
+def restrict(readable: list[str], hidden: list[str], writable: list[str]) -> None:
+    """Confine this process and all that it starts, for good. Raises OSError where the kernel refuses.
+
+    Rules only ever add, so a folder that holds a hidden one is opened child by child.
+    """
     version = abi()
     if version == 0:
         raise OSError(0, "the kernel has no Landlock")
@@ -32,12 +36,30 @@ def restrict(readable: list[str], writable: list[str]) -> None:
     attributes = struct.pack("=QQQ", everything, 3 if version >= 4 else 0, 3 if version >= 6 else 0)
     size = 24 if version >= 6 else 16 if version >= 4 else 8
     rules = _call(_CREATE, attributes, ctypes.c_size_t(size), ctypes.c_uint32(0))
-    for paths, rights in ((readable, _READ), (writable, everything)):
+    shown, listed = _without(readable, hidden)
+    for paths, rights in ((shown, _READ), (listed, _LIST), (writable, everything)):
         for path in paths:
             _allow(rules, path, rights)
     linux.prctl(linux.PR_SET_NO_NEW_PRIVS, 1)
     _call(_RESTRICT, ctypes.c_int(rules), ctypes.c_uint32(0))
     os.close(rules)
+
+
+def _without(paths: list[str], hidden: list[str]) -> tuple[list[str], list[str]]:
+    """Paths to open whole, and folders on the way to hidden ones, which may be listed only."""
+    shown: list[str] = []
+    listed: list[str] = []
+    waiting = list(paths)
+    while waiting:
+        path = waiting.pop()
+        if path in hidden:
+            continue
+        if any(one.startswith(f"{path}/") for one in hidden):
+            listed.append(path)
+            waiting += [os.path.join(path, name) for name in os.listdir(path)]
+        else:
+            shown.append(path)
+    return shown, listed
 
 
 def _allow(rules: int, path: str, rights: int) -> None:

