@@ -157,9 +157,7 @@ class Planner:
         if self._config.attention != "auto":
             return self._config.attention
         return str(
-            self._apply(
-                "attention", "sdpa", "as fast as eager on short rows, and needs less memory on long ones"
-            )
+            self._apply("attention", "sdpa", "as fast as eager on short rows, with less memory on long ones")
         )
 
     def _batches(self) -> tuple[int, int]:

@@ -25,6 +25,8 @@ CHUNK_TOKENS = 512
 """Tokens projected at once; bounds memory at this many rows of logits."""
 CPU_BLOCK_ROWS = 4
 """Rows whose softmax is taken at once on a CPU: their float32 logits stay in the cache, which halves the time."""
+UNDERFLOW = 1e-30
+"""Probability below which the logarithm is taken before the division, where it is exact."""
 
 
 class SupervisedCrossEntropy(torch.autograd.Function):
@@ -63,17 +65,19 @@ def _loss_and_gradient(
     logits: torch.Tensor, targets: torch.Tensor, softcap: float, wants_gradient: bool
 ) -> torch.Tensor:
     """Summed loss of a few rows; their logits are overwritten by the gradient of that sum."""
-    exact = logits.float()
-    bounded = softcap * torch.tanh(exact / softcap) if softcap else exact
-    log_probabilities = torch.log_softmax(bounded, dim=1)
-    chosen = log_probabilities.gather(1, targets)
+    bounded = softcap * torch.tanh(logits.float() / softcap) if softcap else logits
+    slope = torch.softmax(bounded, dim=1, dtype=torch.float32)
+    chosen = slope.gather(1, targets)
+    if chosen.min() > UNDERFLOW:
+        loss = -chosen.log().sum()
+    else:
+        loss = functional.cross_entropy(bounded.float(), targets.squeeze(1), reduction="sum")
     if wants_gradient:
-        slope = log_probabilities.exp_()
-        slope.scatter_(1, targets, chosen.exp() - 1)
+        slope.scatter_(1, targets, chosen - 1)
         if softcap:
             slope *= 1 - (bounded / softcap).square_()
         logits.copy_(slope)
-    return -chosen.sum()
+    return loss
 
 
 def supervised_loss(

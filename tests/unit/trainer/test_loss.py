@@ -51,6 +51,13 @@ def test_value_and_gradient_equal_the_full_logits(
     torch.testing.assert_close(ours.grad, theirs.grad, rtol=1e-5, atol=1e-6)
 
 
+def test_a_hopeless_token_is_counted_exactly(batch: tuple[torch.Tensor, ...]) -> None:
+    hidden, weight, labels = batch
+    value, reference = (f(50 * hidden, weight, labels) for f in (supervised_loss, plain_loss))
+    assert reference > 300  # nats: far below the smallest float32 probability
+    torch.testing.assert_close(value, reference, rtol=1e-5, atol=1e-5)
+
+
 def test_the_last_token_and_ignored_ones_do_not_count(batch: tuple[torch.Tensor, ...]) -> None:
     hidden, weight, labels = batch
     value = supervised_loss(hidden, weight, labels)
