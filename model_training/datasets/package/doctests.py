@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import ast
 import doctest
+import inspect
 from collections.abc import Iterator
 from dataclasses import dataclass
 
 from model_training.contracts.indexes import Source
-from model_training.datasets.package.examples import Mined, claims, module_scope
-from model_training.datasets.package.records import Function, Package
+from model_training.datasets.package.examples import Mined, claims, module_scope, parse_module
+from model_training.datasets.package.reader import relative
+from model_training.datasets.package.records import Package
 from model_training.datasets.package.scope import Scope
 
 
@@ -42,21 +44,62 @@ def mine_doctests(package: Package) -> Mined:
 
 
 def docstrings(package: Package) -> Iterator[tuple[str, str, Source]]:
-    """Every docstring with the module that it stands in and its place."""
+    """Every docstring with the module that it stands in, and its place: lines of the text itself where they are known.
+
+    First those of public functions, classes and modules; then others that hold examples, so that the yield counts all.
+    """
+    written = {one.text: one for one in _written(package)}
+    seen: set[str] = set()
+    for doc, module, source in _public_docstrings(package):
+        seen.add(doc)
+        place = written.get(doc)
+        lines = {"line_start": place.line, "line_end": place.line + doc.count("\n")} if place else {}
+        yield doc, module, source.model_copy(update=lines)
+    for doc, place in written.items():
+        if ">>>" in doc and doc not in seen:
+            source = Source(
+                package=package.name,
+                version=package.version,
+                path=relative(place.path, package.roots),
+                line_start=place.line,
+                line_end=place.line + doc.count("\n"),
+            )
+            yield doc, place.module, source
+
+
+def _public_docstrings(package: Package) -> Iterator[tuple[str, str, Source]]:
     for function in package.functions.values():
-        for doc, source in _own_docs(function):
-            yield doc, function.origin if function.origin in package.modules else function.module, source
+        home = function.origin if function.origin in package.modules else function.module
+        if function.doc:
+            yield function.doc, home, function.source
+        for method in function.methods:
+            yield method.doc, home, method.source
     for module in package.modules.values():
         if module.doc and not any(part.startswith("_") for part in module.name.split(".")):
-            path = next((f.source.path for f in package.functions.values() if f.origin == module.name), None)
+            path = relative(module.path, package.roots)
             yield module.doc, module.name, Source(package=package.name, version=package.version, path=path)
 
 
-def _own_docs(function: Function) -> Iterator[tuple[str, Source]]:
-    if function.doc:
-        yield function.doc, function.source
-    for method in function.methods:
-        yield method.doc, method.source
+@dataclass(frozen=True)
+class _Written:
+    """A docstring in a source file; `line` is that of its first line of text."""
+
+    text: str
+    module: str
+    path: str
+    line: int
+
+
+def _written(package: Package) -> Iterator[_Written]:
+    for module in package.modules.values():
+        tree = parse_module(module.path)
+        for node in ast.walk(tree) if tree and module.path else []:
+            if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef) and (
+                raw := ast.get_docstring(node, clean=False)
+            ):
+                above = len(raw) - len(raw.lstrip("\n \t"))
+                line = node.body[0].lineno + raw.count("\n", 0, above)
+                yield _Written(inspect.cleandoc(raw), module.name, module.path or "", line)
 
 
 def _wanted_examples(doc: str, scope: Scope) -> Iterator[tuple[DocExample, tuple[str, str]]]:
@@ -93,13 +136,11 @@ def _parse_statement(source: str) -> ast.stmt | None:
 
 
 def _lines(source: Source, example: DocExample) -> dict[str, int | None]:
-    """Lines of an example in its file. A docstring starts on the line after `def` at the earliest; that is what we know."""
+    """Lines of an example in its file."""
     if source.line_start is None:
         return {}
-    start = min(
-        source.line_start + 1 + example.start, source.line_end or source.line_start + 1 + example.start
-    )
-    return {"line_start": start, "line_end": start + max(example.end - example.start - 1, 0)}
+    start = source.line_start + example.start
+    return {"line_start": start, "line_end": max(source.line_start + example.end - 1, start)}
 
 
 def unwrap(tree: ast.expr, wanted: tuple[str, str]) -> tuple[ast.expr, tuple[str, str]]:

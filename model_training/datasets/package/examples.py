@@ -76,10 +76,16 @@ def module_scope(package: Package, module: str) -> Scope:
 def _standard_imports(path: str | None) -> dict[str, str]:
     """Names that a file imports from the standard library, with the statement that does."""
     found: dict[str, str] = {}
-    for node in ast.walk(parse_file(path) or ast.Module([], [])):
+    for node in ast.walk(parse_module(path) or ast.Module([], [])):
         if isinstance(node, ast.Import | ast.ImportFrom):
             found.update(standard_imports(node))
     return found
+
+
+@lru_cache(maxsize=128)
+def parse_module(path: str | None) -> ast.Module | None:
+    """As `parse_file`, for the package's own modules, which are read several times."""
+    return parse_file(path)
 
 
 def parse_file(path: str | None) -> ast.Module | None:

@@ -196,7 +196,20 @@ def place(value: Any) -> tuple[str | None, int | None, int | None]:
         lines, start = inspect.getsourcelines(target)
         return inspect.getsourcefile(target), max(start, 1), max(start, 1) + len(lines) - 1
     except (OSError, TypeError, ValueError):
+        return place_of_methods(value)
+
+
+def place_of_methods(value: Any) -> tuple[str | None, int | None, int | None]:
+    """About where a class stands whose `__module__` was rewritten: the file and first line of its first method."""
+    codes = (
+        [one.__code__ for one in vars(value).values() if inspect.isfunction(one)]
+        if inspect.isclass(value)
+        else []
+    )
+    if not codes:
         return None, None, None
+    first = min(codes, key=lambda code: code.co_firstlineno)
+    return first.co_filename, first.co_firstlineno, first.co_firstlineno
 
 
 def about_module(module: ModuleType, paths: dict[int, str]) -> dict[str, Any]:
