@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import importlib
 from importlib.metadata import PackageNotFoundError, version
 
 import typer
 
-from model_training.cli import files, jobs, models, platform
+from model_training.cli import config, dataset, files, jobs, models, platform
 from model_training.cli.chat import chat
 from model_training.cli.compare import compare
 from model_training.cli.console import out
+from model_training.cli.demo import demo
 from model_training.cli.evaluate import evaluate
 from model_training.cli.group import Group
 from model_training.cli.train import train
@@ -47,27 +47,14 @@ MACHINE, WORK, LOOK = "The platform on this machine", "Work", "Look and prepare"
 
 for command in (platform.up, platform.status, platform.down, platform.logs):
     app.command(rich_help_panel=MACHINE)(command)
-for command in (train, evaluate, compare, chat):
+for command in (demo, train, evaluate, compare, chat):
     app.command(rich_help_panel=WORK)(command)
+app.add_typer(dataset.app, name="dataset", rich_help_panel=LOOK)
+app.add_typer(config.app, name="config", rich_help_panel=LOOK)
 app.add_typer(jobs.app, name="jobs", rich_help_panel=LOOK)
 app.add_typer(files.app, name="files", rich_help_panel=LOOK)
 app.add_typer(models.app, name="models", rich_help_panel=LOOK)
 
-
-def _add_optional() -> None:
-    for name in ("config", "dataset"):
-        try:
-            group = importlib.import_module(f"model_training.cli.{name}")
-        except ImportError:
-            continue
-        app.add_typer(group.app, name=name, rich_help_panel=LOOK)
-    try:
-        app.command(rich_help_panel=WORK)(importlib.import_module("model_training.cli.demo").demo)
-    except (ImportError, AttributeError):
-        return
-
-
-_add_optional()
 
 if __name__ == "__main__":
     app()

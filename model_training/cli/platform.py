@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
+from rich.console import Console
 from rich.text import Text
 
 from model_training.cli.console import duration, err, out, print_json
@@ -51,7 +52,7 @@ def up(
     began = time.monotonic()
     with StartView() as view:
         state = platform.start(view.show)
-    _print_ready(state, time.monotonic() - began)
+    _print_ready(state, time.monotonic() - began, out)
     out.print("It runs in the background; `mt down` ends it.")
 
 
@@ -137,20 +138,20 @@ def _stay(platform: Platform) -> None:
         view.show(state)
         if state.phase == "ready" and not announced and state.ready_at is not None:
             announced = True
-            _print_ready(state, state.ready_at - state.started_at)
-            out.print("Ctrl-C ends it.")
+            _print_ready(state, state.ready_at - state.started_at, err)
+            err.print("Ctrl-C ends it.")
 
     with StartView() as view:
         platform.run(show)
     out.print("The platform is stopped.")
 
 
-def _print_ready(state: PlatformState, seconds: float) -> None:
-    err.print(
+def _print_ready(state: PlatformState, seconds: float, where: Console) -> None:
+    where.print(
         Text.assemble(("Ready", "bold green"), f" in {seconds:.1f} s at {state.gateway_url}"), soft_wrap=True
     )
     home = Home(Path(state.home))
-    out.print(f"API key: {home.api_key_file}\nData:    {state.home}\nLogs:    {home.logs}", soft_wrap=True)
+    where.print(f"API key: {home.api_key_file}\nData:    {state.home}\nLogs:    {home.logs}", soft_wrap=True)
 
 
 def _last_words(last: PlatformState | None) -> str:

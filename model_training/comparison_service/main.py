@@ -86,7 +86,7 @@ def prepare(client: Client, config: ComparisonConfig) -> ComparisonCreate:
     if not names and not config.test_queries and config.evaluation_file is not None:
         names = sorted(suites_in(config.evaluation_file))
     return ComparisonCreate(
-        arms=_arms(config, tuned, index),
+        arms=make_arms(config, tuned, index),
         suites=suites_of(client, names, config.evaluation_file, config.limit),
         test_queries=config.test_queries,
         prompt=prompt_of(client, config.shots, config.examples_file, config.max_tokens),
@@ -143,7 +143,12 @@ def _index(client: Client, config: ComparisonConfig) -> str:
     return name
 
 
-def _arms(config: ComparisonConfig, tuned: ModelObject | None, index: str | None) -> list[ArmSpec]:
+def make_arms(config: ComparisonConfig, tuned: ModelObject | None, index: str | None) -> list[ArmSpec]:
+    """The arms that can be had.
+
+    Raises:
+        UserError: none can.
+    """
     models = {"base": config.base_model, "tuned": tuned.id if tuned else None}
     arms: list[ArmSpec] = []
     for arm in config.arms:
