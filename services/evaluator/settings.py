@@ -12,7 +12,7 @@ class EvaluatorSettings(PlatformSettings):
     """What an answer may use while it is graded, and how many are graded at once."""
 
     grade_slots: int = Field(default=2, ge=1, le=64, description="Answers that are graded at once.")
-    grade_cpu_s: int = Field(default=2, ge=1, le=600, description="Seconds of processor time for one answer.")
+    grade_cpu_s: int = Field(default=4, ge=1, le=600, description="Seconds of processor time for one answer.")
     grade_wall_s: float = Field(
         default=20.0, gt=0, description="Backstop for answers that sleep, in seconds."
     )

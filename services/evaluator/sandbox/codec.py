@@ -45,10 +45,22 @@ class Items:
     values: tuple[Any, ...]
 
 
-class _Budget:
-    """Counts down what one message may hold."""
+@dataclass(frozen=True, eq=False)
+class Opaque:
+    """Stands for an object that is no plain value, where a test may ask whether it is true. It equals only itself."""
 
-    def __init__(self) -> None:
+    kind: str
+    is_true: bool
+
+    def __bool__(self) -> bool:
+        return self.is_true
+
+
+class _Budget:
+    """Counts down what one message may hold, and says whether objects may cross as `Opaque`."""
+
+    def __init__(self, *, opaque: bool = False) -> None:
+        self.opaque = opaque
         self.nodes = MAX_NODES
         self.characters = MAX_BYTES // 2
 
@@ -63,12 +75,13 @@ class _Budget:
             raise TooLong(f"the value holds more than {MAX_BYTES // 2:,} characters")
 
 
-def encode(value: object) -> Any:
+def encode(value: object, *, opaque: bool = False) -> Any:
     """The tagged JSON form of a plain value. Subclasses of plain types are sent as their base type.
 
-    Raises NotPlain for any other object, TooLong beyond the limits and for an iterator that does not end.
+    Raises NotPlain for any other object unless it may cross as `opaque`, TooLong beyond the limits and for an iterator
+    that does not end.
     """
-    return _encode(value, _Budget(), 0)
+    return _encode(value, _Budget(opaque=opaque), 0)
 
 
 def _encode(value: object, budget: _Budget, depth: int) -> Any:
@@ -92,6 +105,8 @@ def _encode(value: object, budget: _Budget, depth: int) -> Any:
             "g",
             *(_encode(item, budget, depth + 1) for item in _bounded(cast("Iterable[object]", value))),
         ]
+    if budget.opaque:
+        return ["o", type(value).__name__[:100], bool(value)]
     raise NotPlain(type(value).__name__)
 
 
@@ -137,7 +152,7 @@ def _decode(form: object, budget: _Budget, depth: int) -> Any:
     tag, *rest = cast("list[Any]", form)
     if tag == "d":
         return {_decode(k, budget, depth + 1): _decode(v, budget, depth + 1) for k, v in rest}
-    if tag in ("f", "c", "b"):
+    if tag in ("f", "c", "b", "o"):
         return _decode_scalar(tag, rest)
     makers: dict[Any, Any] = {"l": list, "t": tuple, "s": set, "z": frozenset, "g": _items}
     if not isinstance(tag, str) or tag not in makers:
@@ -153,6 +168,9 @@ def _decode_scalar(tag: str, rest: list[Any]) -> Any:
     if tag == "c":
         real, imaginary = rest
         return complex(float(real), float(imaginary))
+    if tag == "o":
+        kind, is_true = rest
+        return Opaque(str(kind), is_true is True)
     (text,) = rest
     if not isinstance(text, str):
         raise Malformed("text expected")

@@ -9,9 +9,9 @@ from dataclasses import dataclass
 class Limits:
     """Limits of one answer. `wall_s` is a backstop for programs that sleep; it is far above `cpu_s` on purpose."""
 
-    cpu_s: int = 2
+    cpu_s: int = 4
     """Seconds of processor time for each of its processes."""
-    wall_s: float = 20.0
+    wall_s: float = 30.0
     """Seconds from start to end, whatever the process did."""
     memory_mb: int = 256
     """Address space on top of what the warmed interpreter holds."""

@@ -55,7 +55,7 @@ def _serve_function(channel: socket.socket, job: Message) -> None:
 
     def call(request: Message) -> Message:
         args, kwargs = codec.decode(request["args"]), codec.decode(request["kwargs"])
-        return {"value": codec.encode(scope[job["entry_point"]](*args, **kwargs))}
+        return {"value": codec.encode(scope[job["entry_point"]](*args, **kwargs), opaque=True)}
 
     _send(channel, job["nonce"], _guarded(define, job))
     while (request := codec.receive(channel)) is not None:

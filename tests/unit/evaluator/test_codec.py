@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import enum
 import itertools
+import re
 import socket
 from collections import Counter, OrderedDict, defaultdict, deque, namedtuple
 from decimal import Decimal
@@ -115,6 +116,14 @@ class Yes:
 def test_other_objects_do_not_cross(value: object) -> None:
     with pytest.raises(codec.NotPlain):
         codec.encode(value)
+
+
+def test_objects_cross_as_their_truth_where_a_test_asks() -> None:
+    found = codec.decode(codec.encode([re.match("a", "a"), Yes()], opaque=True))
+    assert [bool(one) for one in found] == [True, True]
+    assert found[0] != found[1]
+    assert found[0].kind == "Match"
+    assert found[1] != 1
 
 
 def deep(levels: int) -> list[object]:
