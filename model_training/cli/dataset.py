@@ -91,7 +91,9 @@ def _bars() -> Progress:
 
 
 def _show(report: DatasetReport, directory: Path) -> None:
-    out.print(_table("What each source gave", YIELD_HEAD, yield_rows(report.packages)))
+    # Why examples were dropped takes more room than a terminal has; the report tells.
+    yields = [row[:-1] for row in yield_rows(report.packages)]
+    out.print(_table("What each source gave", YIELD_HEAD[:-1], yields))
     out.print(_table("What the data set holds", SIZE_HEAD, size_rows(report.packages)))
     exact = sum(1 for leak in report.leaks if leak.kind != "near")
     out.print(
@@ -108,7 +110,7 @@ def _show(report: DatasetReport, directory: Path) -> None:
 def _table(title: str, head: tuple[str, ...], rows: list[tuple[str, ...]]) -> Table:
     table = Table(title=title, title_justify="left")
     for name in head:
-        table.add_column(name)
+        table.add_column(name, justify="left" if name in {"package", "source"} else "right")
     for row in rows:
         table.add_row(*row)
     return table

@@ -90,7 +90,7 @@ YIELD_HEAD = (
     "functions",
     "dropped, most frequent reasons",
 )
-SIZE_HEAD = ("package", "public functions", "asked about", "tasks", "questions", "training rows", "chunks")
+SIZE_HEAD = ("package", "public functions", "asked about", "tasks", "questions", "rows", "passages")
 
 
 def size_rows(reports: Sequence[PackageReport]) -> list[tuple[str, ...]]:

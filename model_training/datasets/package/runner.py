@@ -98,10 +98,15 @@ def _run_pair(
     pair: tuple[Surroundings, Surroundings],
     tell: Tell | None,
 ) -> list[Outcome]:
+    stop = threading.Event()
     with ThreadPoolExecutor(2) as pool:
-        first = pool.submit(_run_all, requests, modules, pair[0], tell)
-        second = pool.submit(_run_all, requests, modules, pair[1], None)
-        one, two = first.result(), second.result()
+        try:
+            first = pool.submit(_run_all, requests, modules, pair[0], stop, tell)
+            second = pool.submit(_run_all, requests, modules, pair[1], stop, None)
+            one, two = first.result(), second.result()
+        except BaseException:
+            stop.set()  # on Ctrl-C the threads finish their batch and no more
+            raise
     return [_agree(one[request["id"]], two[request["id"]]) for request in requests]
 
 
@@ -117,13 +122,19 @@ def _agree(one: dict[str, Any], two: dict[str, Any]) -> Outcome:
 
 
 def _run_all(
-    requests: list[dict[str, Any]], modules: Sequence[str], around: Surroundings, tell: Tell | None
+    requests: list[dict[str, Any]],
+    modules: Sequence[str],
+    around: Surroundings,
+    stop: threading.Event,
+    tell: Tell | None,
 ) -> dict[int, dict[str, Any]]:
     results: dict[int, dict[str, Any]] = {}
     with tempfile.TemporaryDirectory() as directory:
         process = _start(directory, modules, around)
         try:
             for start in range(0, len(requests), BATCH):
+                if stop.is_set():
+                    break
                 batch = requests[start : start + BATCH]
                 if process.poll() is not None:
                     process = _start(directory, modules, around)
@@ -182,6 +193,7 @@ def spawn(script: str, directory: str, around: Surroundings | None = None) -> su
         [sys.executable, "-s", "-P", "-B", str(APART / script)],
         stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL,
         text=True, encoding="utf-8", cwd=directory, env=environment,
+        start_new_session=True,  # Ctrl-C is ours to handle; the process ends when its input closes
     )  # fmt: skip
 
 

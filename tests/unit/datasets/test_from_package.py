@@ -17,6 +17,7 @@ from model_training.contracts.evaluations import CallCheck, EvaluationItem
 from model_training.contracts.indexes import Chunk
 from model_training.datasets.package.build import FILES, build_from_packages
 from model_training.datasets.package.calls import keys_in_text, normalise
+from model_training.datasets.package.records import Options
 from model_training.datasets.rows import TrainingRow, read_rows
 from model_training.datasets.validation import check_file
 from model_training.errors import UserError
@@ -225,3 +226,27 @@ def test_a_file_in_the_place_of_the_directory_is_refused(tmp_path, sample_packag
     with pytest.raises(UserError, match="is a file"):
         build_from_packages(["samplekit"], target)
     assert target.read_text(encoding="utf-8") == "mine"
+
+
+def test_a_full_disk_is_one_sentence_and_leaves_nothing(tmp_path):
+    build = f"{sys.executable} -m model_training.cli.dataset from-package toolz --tasks 3 -o {tmp_path}/out"
+    command = f"ulimit -f 8; exec {build}"
+    result = subprocess.run(["bash", "-c", command], capture_output=True, text=True)
+    assert result.returncode == 1
+    assert "could not be written" in " ".join(result.stderr.split())
+    assert "Traceback" not in result.stderr
+    assert not any((tmp_path / "out").iterdir())
+
+
+def test_a_build_that_is_interrupted_leaves_nothing_running_or_written(tmp_path):
+    children = Path(f"/proc/self/task/{os.getpid()}/children")
+
+    def interrupt(step: str, done: int, _total: int) -> None:
+        if "run varied" in step and done:
+            raise KeyboardInterrupt
+
+    before = children.read_text(encoding="ascii") if children.exists() else ""
+    with pytest.raises(KeyboardInterrupt):
+        build_from_packages(["toolz"], tmp_path / "out", Options(), interrupt)
+    assert not (tmp_path / "out").exists()
+    assert (children.read_text(encoding="ascii") if children.exists() else "") == before
