@@ -16,11 +16,13 @@ from typing import Any
 from libs.common.errors import InvalidInput
 
 FILE_NAME = "fingerprint.json"
-# Nats. Two precisions of one base differ by 0.04 on average; a real adapter moves 1.3, a tiny one 0.02.
-NOISE = 0.05
+# In nats per token. Trainer and server agree to 0.00002 in one precision; bfloat16 and float32 differ by 0.04 on average.
+# A real adapter moves answers by 0.05 to 1.3.
 NO_CHANGE = 1e-3
+SAME = 5e-3
+OTHER_BASE = 0.2
 SMALLEST_SHARE_SEEN = 0.2
-LARGEST_SHARE_WRONG = 0.25
+LARGEST_SHARE_WRONG = 0.05
 
 
 @dataclass(frozen=True)
@@ -109,12 +111,14 @@ def judge(
 
 
 def _complaint(trained_move: float, served_move: float, error: float, base_error: float) -> str | None:
+    if base_error > OTHER_BASE:
+        return f"It was trained on another base: the one here differs by {base_error:.3f} nats per token."
     if served_move < NO_CHANGE or served_move < SMALLEST_SHARE_SEEN * trained_move:
         return (
             f"The adapter changes nothing when served: answers move by {served_move:.4f} nats per token, "
             f"the trainer saw {trained_move:.4f}."
         )
-    if error > max(NOISE + 3 * base_error, LARGEST_SHARE_WRONG * trained_move):
+    if error > max(SAME + 4 * base_error, LARGEST_SHARE_WRONG * trained_move):
         return (
             f"The served adapter is not the trained one: they differ by {error:.4f} nats per token, "
             f"while the base differs by {base_error:.4f} from the trainer's."

@@ -74,7 +74,7 @@ def test_more_requests_than_rows_and_two_models_at_once(engine: TransformersEngi
 
 
 def test_a_prompt_that_begins_like_another_is_not_read_again(
-    engine: TransformersEngine, tokenizer: Any
+    engine: TransformersEngine, model: Any, tokenizer: Any
 ) -> None:
     shots = "Question: a b c?\nAnswer: one two three, as shown above.\n\n" * 4
     generations = [request(tokenizer, f"{shots}Question: {i}?\nAnswer:", max_tokens=6) for i in range(5)]
@@ -83,6 +83,7 @@ def test_a_prompt_that_begins_like_another_is_not_read_again(
     after = engine.states()["tiny"].counters
     read = (after.prompt_tokens - before.prompt_tokens) - (after.reused_tokens - before.reused_tokens)
     assert read < 2 * len(generations[0].prompt), "the common beginning was read more than once"
+    assert first == [reference(model, tokenizer, g) for g in generations]
     assert [answers(engine, [g])[0] for g in generations] == first
 
 

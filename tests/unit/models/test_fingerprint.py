@@ -27,7 +27,9 @@ def moved(by: float) -> list[float]:
         (1.3, 0.04, 0.05, "changes nothing"),  # only noise
         (0.0, 0.0, 0.0, "changes nothing"),
         (1.3, 0.0, -1.3, "not the trained one"),
-        (1.3, 0.0, 2.5, "not the trained one"),
+        (1.3, 0.0, 1.1, "not the trained one"),  # a neighbouring checkpoint
+        (0.05, 0.0, 0.06, "not the trained one"),
+        (1.3, 0.4, 1.7, "another base"),
     ],
 )
 def test_the_gate(trained: float, served_base: float, served: float, reason: str | None) -> None:

