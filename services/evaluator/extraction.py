@@ -132,7 +132,7 @@ def _statement(text: str) -> Expression:
         return Expression(text=text, fault=module)
     first = module.body[0] if len(module.body) == 1 else None
     value = first.value if isinstance(first, (ast.Expr, ast.Assign)) else None
-    if value is None:
+    if value is None or isinstance(value, (ast.Yield, ast.YieldFrom, ast.Await)):
         return Expression(text=text, fault="the answer is not one expression")
     inner = _printed(value)
     if isinstance(first, ast.Expr) and inner is value:

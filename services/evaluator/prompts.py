@@ -22,6 +22,8 @@ from model_training.datasets.rows import TrainingRow
 
 AUTO_SHOTS = 4
 """Examples for a model that was never instructed, with `shots="auto"`."""
+_SHORT = 100
+"""Characters of question and answer together below which an example is never too long."""
 MIN_FUNCTION_TOKENS = 256
 """A whole function needs more room than an expression; unit-test items get at least this many tokens."""
 COMPLETION_STOPS = ("\ndef ", "\nclass ", "\nif __name__", "\nprint(", "\nassert ", "\n@", "\n```", "\n#")
@@ -145,13 +147,13 @@ class PromptBuilder:
 
 
 def _ordered(examples: Sequence[TrainingRow], seed: int) -> list[TrainingRow]:
-    """A fixed shuffle of the shorter half: every example costs prompt tokens at each item."""
+    """A fixed shuffle of each form's shorter third: every example costs prompt tokens at each item."""
     usable = [row for row in examples if not row.context]
     lengths: dict[str, list[int]] = {}
     for row in usable:
         lengths.setdefault(row.form, []).append(_length(row))
-    middle = {form: sorted(sizes)[(len(sizes) - 1) // 2] for form, sizes in lengths.items()}
-    short = [row for row in usable if _length(row) <= max(middle[row.form], 200)]
+    third = {form: sorted(sizes)[(len(sizes) - 1) // 3] for form, sizes in lengths.items()}
+    short = [row for row in usable if _length(row) <= max(third[row.form], _SHORT)]
     return sorted(
         short, key=lambda row: hashlib.sha256(f"{seed}\0{row.id}\0{row.question}".encode()).digest()
     )

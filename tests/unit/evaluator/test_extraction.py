@@ -69,6 +69,7 @@ def test_expression_is_found(output: str) -> None:
         "a\x00b",
         "# only a comment",
         "return 5",
+        "yield 5",
     ],
 )
 def test_no_expression(output: str) -> None:
