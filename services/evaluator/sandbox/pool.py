@@ -91,7 +91,7 @@ class _Server:
     """One fork-server process. It runs one answer at a time."""
 
     def __init__(self, names: tuple[str, ...], site: Path, *, is_jailed: bool) -> None:
-        self._folder = Path(tempfile.mkdtemp(prefix="mt-grade-"))
+        self._folder = _temporary_folder()
         self._control, theirs = socket.socketpair()
         self._process: subprocess.Popen[bytes] | None = None
         try:
@@ -219,7 +219,8 @@ class Sandbox:
         self._slots = slots
         self.limits = limits or Limits()
         self.test_limits = test_limits or Limits(cpu_s=10, wall_s=60, memory_mb=512)
-        self._folder = Path(tempfile.mkdtemp(prefix="mt-packages-"))
+        _sweep()
+        self._folder = _temporary_folder()
         self._folder.chmod(0o711)
         self._lock, self._copying = threading.Lock(), threading.Lock()
         self._servers: dict[tuple[str, ...], _Servers] = {}
@@ -309,6 +310,18 @@ class Sandbox:
             if not site.exists():
                 packages.copy_packages(names, site, keep_sources=keep_sources)
         return site
+
+
+def _temporary_folder() -> Path:
+    return Path(tempfile.mkdtemp(prefix=f"mt-grade-{os.getpid()}-"))
+
+
+def _sweep() -> None:
+    """Remove the folders of graders that were killed before they could."""
+    for folder in Path(tempfile.gettempdir()).glob("mt-grade-*-*"):
+        pid = folder.name.split("-")[2]
+        if pid.isdigit() and not Path(f"/proc/{pid}").exists():
+            shutil.rmtree(folder, ignore_errors=True)
 
 
 def _exchange(

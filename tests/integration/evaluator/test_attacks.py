@@ -7,8 +7,12 @@ from __future__ import annotations
 
 import os
 import socket
+import subprocess
+import sys
+import tempfile
 import textwrap
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,6 +26,7 @@ from services.evaluator.grading import Grader
 from services.evaluator.sandbox import landlock
 from services.evaluator.sandbox.limits import Limits
 from services.evaluator.sandbox.pool import Sandbox
+from tests.conftest import ROOT
 
 SECRET = 918_273_645
 TEST = (
@@ -365,3 +370,37 @@ def test_attack_fails_without_namespaces_too(name: str, host: Host) -> None:
     assert host.canary.read_text(encoding="utf-8") == str(SECRET)
     assert not host.was_called()
     assert set(survivors()) <= before
+
+
+OWNER = """
+from services.evaluator.sandbox.limits import Limits
+from services.evaluator.sandbox.pool import Sandbox
+sandbox = Sandbox(slots=1, limits=Limits(cpu_s=100, wall_s=100))
+job = {"mode": "function", "entry_point": "f", "source": "while True: pass"}
+sandbox.isolation
+print("ready", flush=True)
+sandbox.verify({"prompt": "", "test": "", "entry_point": "f"}, job)
+"""
+
+
+def test_nothing_outlives_a_grader_that_is_killed() -> None:
+    before = set(survivors())
+    with subprocess.Popen([sys.executable, "-c", OWNER], cwd=ROOT, stdout=subprocess.PIPE) as owner:
+        assert owner.stdout is not None
+        assert owner.stdout.readline() == b"ready\n"
+        wait_for(
+            lambda: len(set(survivors()) - before) >= 6
+        )  # two servers, two keepers, the test and the answer
+        owner.kill()
+    wait_for(lambda: set(survivors()) <= before)
+    left = f"mt-grade-{owner.pid}-*"
+    assert list(Path(tempfile.gettempdir()).glob(left))
+    Sandbox(slots=1).close()
+    assert not list(Path(tempfile.gettempdir()).glob(left)), "the next grader cleans up"
+
+
+def wait_for(condition: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + 20
+    while not condition():
+        assert time.monotonic() < deadline, survivors()
+        time.sleep(0.05)
