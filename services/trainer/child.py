@@ -13,9 +13,6 @@ def work(context: ChildContext) -> dict[str, Any]:
     """Train as the order says; see `recipe.run.train`."""
     # Read by the libraries when they are imported: models come from the store, never from a hub, and nothing is reported.
     os.environ.update(HF_HUB_OFFLINE="1", HF_HUB_DISABLE_TELEMETRY="1", TOKENIZERS_PARALLELISM="false")
-    # A thread that waits for another one sleeps: spinning takes the processor from the very thread it waits for as soon as
-    # the machine has anything else to do.
-    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     from services.trainer.recipe.run import train
 
     return train(context, TrainOrder.from_dict(context.spec))
