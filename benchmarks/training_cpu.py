@@ -115,7 +115,7 @@ def _ours(base: Path, tokenizer: Any, examples: Any, config: Any, folder: Path, 
     from services.trainer.recipe.base import load_base, machine_facts
     from services.trainer.recipe.trainer import AnswerTrainer
 
-    facts = DataFacts(len(examples), 0, max(len(example.ids) for example in examples))
+    facts = DataFacts(len(examples), 0)
     plan = Planner(config, machine_facts(), facts).plan()
     return AnswerTrainer(
         load_base(base, plan),

@@ -71,7 +71,22 @@ def collate(pad_id: int) -> Any:
     return to_tensors
 
 
-def by_length(lengths: Sequence[int], batch_size: int) -> list[list[int]]:
-    """Batches for validation: rows sorted by length, so that almost nothing is padded."""
-    order = sorted(range(len(lengths)), key=lambda row: lengths[row])
-    return [order[start : start + batch_size] for start in range(0, len(order), batch_size)]
+def passes(batch: dict[str, torch.Tensor], limit: int) -> Iterator[dict[str, torch.Tensor]]:
+    """A batch in parts of at most `limit` tokens, or of one row; each part is as wide as its longest row."""
+    rows, width = batch["input_ids"].shape
+    size = max(1, limit // width)
+    for start in range(0, rows, size):
+        part = {name: tensor[start : start + size] for name, tensor in batch.items()}
+        longest = int(part["attention_mask"].sum(dim=1).max())
+        yield {name: tensor[:, :longest] for name, tensor in part.items()}
+
+
+def by_length(lengths: Sequence[int], limit: int) -> list[list[int]]:
+    """Batches for validation of at most `limit` tokens: rows sorted by length, so that almost nothing is padded."""
+    batches: list[list[int]] = []
+    for row in sorted(range(len(lengths)), key=lambda row: lengths[row]):
+        if batches and (len(batches[-1]) + 1) * lengths[row] <= limit:
+            batches[-1].append(row)
+        else:
+            batches.append([row])
+    return batches

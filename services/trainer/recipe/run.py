@@ -90,7 +90,7 @@ class TrainingRun:
         return train, validation
 
     def _plan(self, train: EncodedRows, validation: EncodedRows, threads: int) -> Plan:
-        facts = DataFacts(len(train.examples), len(validation.examples), train.longest)
+        facts = DataFacts(len(train.examples), len(validation.examples))
         plan = Planner(self._config, machine_facts(), facts).plan()
         self._context.event(
             f"{plan.steps} steps of {plan.batch_size * plan.gradient_accumulation} rows on {plan.device} "

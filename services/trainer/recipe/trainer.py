@@ -19,7 +19,7 @@ from trl import SFTConfig, SFTTrainer
 
 from model_training.config.training_config import TrainingConfig
 from services.trainer.domain import Plan
-from services.trainer.recipe.batches import LengthBuckets, by_length, collate
+from services.trainer.recipe.batches import LengthBuckets, by_length, collate, passes
 from services.trainer.recipe.encode import Example
 from services.trainer.recipe.loss import IGNORED, install
 
@@ -90,9 +90,13 @@ class AnswerTrainer(SFTTrainer):
         return (outputs.loss, outputs) if return_outputs else outputs.loss
 
     def training_step(self, model: Any, inputs: dict[str, Any], num_items_in_batch: Any = None) -> Any:
-        """One forward and backward pass, counted."""
+        """Forward and backward over one batch, in passes of bounded size whose gradients add up, counted."""
         started = time.perf_counter()
-        loss = super().training_step(model, dict(inputs), num_items_in_batch)
+        # Every pass divides by the supervised tokens of the whole step, so the sum is the loss of the step.
+        parts = passes(inputs, self._plan.pass_tokens)
+        loss = sum(
+            super(AnswerTrainer, self).training_step(model, part, num_items_in_batch) for part in parts
+        )
         self.counters.seconds += time.perf_counter() - started
         self.counters.tokens += int(inputs["attention_mask"].sum())
         self.counters.supervised_tokens += int((inputs["labels"][:, 1:] != IGNORED).sum())
@@ -115,7 +119,7 @@ class AnswerTrainer(SFTTrainer):
         model.eval()
         total = tokens = 0.0
         lengths = [len(example.ids) for example in self._validation]
-        for rows in by_length(lengths, self.args.eval_batch_size):
+        for rows in by_length(lengths, self._plan.pass_tokens):
             batch = self.data_collator([_row(self._validation[row]) for row in rows])
             count = int((batch["labels"][:, 1:] != IGNORED).sum())
             with self.accelerator.autocast():

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import random
 
+import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from services.trainer.recipe.batches import LengthBuckets, by_length, collate
+from services.trainer.recipe.batches import LengthBuckets, by_length, collate, passes
 from services.trainer.recipe.loss import IGNORED
 
 
@@ -52,8 +53,26 @@ def test_buckets_pad_less_than_chance() -> None:
 
 
 def test_validation_batches_hold_every_row_sorted() -> None:
-    batches = by_length([5, 1, 4, 2, 3], 2)
-    assert batches == [[1, 3], [4, 2], [0]]
+    assert by_length([5, 1, 4, 2, 30], limit=8) == [
+        [1, 3],
+        [2],
+        [0],
+        [4],
+    ]  # a row above the limit stands alone
+
+
+@settings(max_examples=60, deadline=None)
+@given(lengths=st.lists(st.integers(1, 60), min_size=1, max_size=20), limit=st.integers(1, 400))
+def test_passes_hold_every_token_once_within_the_limit(lengths: list[int], limit: int) -> None:
+    rows = [{"input_ids": [n + 1] * size, "labels": [n + 1] * size} for n, size in enumerate(lengths)]
+    batch = collate(0)(rows)
+    parts = list(passes(batch, limit))
+    seen = [part["input_ids"][part["attention_mask"] == 1] for part in parts]
+    assert torch.cat(seen).equal(batch["input_ids"][batch["attention_mask"] == 1])
+    for part in parts:
+        assert {tensor.shape for tensor in part.values()} == {part["input_ids"].shape}
+        assert part["input_ids"].numel() <= limit or len(part["input_ids"]) == 1
+        assert part["attention_mask"][:, -1].any()
 
 
 def test_collate_pads_on_the_right_and_masks() -> None:

@@ -11,7 +11,7 @@ from model_training.config.training_config import TrainingConfig
 from services.trainer.domain import DataFacts, MachineFacts, Plan, Planner
 
 CPU = MachineFacts(cuda=False, fast_bf16=True)
-SHORT = DataFacts(train_rows=300, validation_rows=30, longest=90)
+SHORT = DataFacts(train_rows=300, validation_rows=30)
 
 
 def plan(machine: MachineFacts = CPU, data: DataFacts = SHORT, **config: Any) -> Plan:
@@ -23,18 +23,11 @@ def applied(made: Plan) -> dict[str, tuple[Any, Any]]:
     return {setting.field: (setting.asked, setting.applied) for setting in made.effective}
 
 
-def test_small_accumulated_batches_are_computed_at_once() -> None:
+def test_the_rows_of_a_step_are_what_was_asked() -> None:
     made = plan(batch_size=4, gradient_accumulation=4)
     assert (made.batch_size, made.gradient_accumulation) == (16, 1)
     assert applied(made)["batch_size"] == (4, 16)
     assert made.steps == 2 * 19  # ceil(300 / 16) twice
-
-
-def test_long_rows_stay_accumulated() -> None:
-    made = plan(data=DataFacts(300, 30, 500), batch_size=4, gradient_accumulation=6)
-    assert (made.batch_size, made.gradient_accumulation) == (8, 3)
-    alone = plan(data=DataFacts(300, 30, 9000), batch_size=1, gradient_accumulation=5)
-    assert (alone.batch_size, alone.gradient_accumulation) == (1, 5)
 
 
 @pytest.mark.parametrize(
@@ -58,7 +51,7 @@ def test_max_steps_bounds_everything() -> None:
 
 
 def test_without_validation_rows_nothing_stops_early() -> None:
-    made = plan(data=DataFacts(300, 0, 90))
+    made = plan(data=DataFacts(300, 0))
     assert made.patience == 0
     assert applied(made)["early_stopping_patience"] == (3, 0)
 

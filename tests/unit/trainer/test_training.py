@@ -155,7 +155,7 @@ class Bench:
         self.encoded: EncodedRows = encode_rows(parsed, self.tokenizer, load_template("qa"), self.config)
 
     def plan(self, **changes: Any) -> Plan:
-        facts = DataFacts(len(self.encoded.examples), 0, self.encoded.longest)
+        facts = DataFacts(len(self.encoded.examples), 0)
         made = Planner(self.config, MachineFacts(cuda=False, fast_bf16=False), facts).plan()
         return replace(made, **changes)
 
@@ -172,24 +172,27 @@ def bench(tiny_gemma: Path, tiny_rows: list[dict[str, Any]]) -> Bench:
     return Bench(tiny_gemma, tiny_rows)
 
 
-def test_one_row_four_times_equals_four_rows_once(bench: Bench, tmp_path: Path) -> None:
-    """Rows differ in answer length, so averaging the micro-batches' means would not pass."""
-    results = []
-    for size, passes in ((1, 4), (4, 1)):
-        plan = bench.plan(
-            batch_size=size, gradient_accumulation=passes, steps=3, eval_steps=3, save_steps=3, patience=0
-        )
-        trainer = bench.trainer(tmp_path / f"{size}", plan)
-        trainer.train()
-        results.append(trainer)
-    accumulated, at_once = results
+@pytest.mark.parametrize(
+    "divided",
+    [
+        {"batch_size": 1, "gradient_accumulation": 4},
+        {"batch_size": 4, "gradient_accumulation": 1, "pass_tokens": 50},
+    ],
+)
+def test_a_divided_step_equals_a_whole_one(bench: Bench, tmp_path: Path, divided: dict[str, int]) -> None:
+    """Rows differ in answer length, so averaging the means of the parts would not pass."""
+    results: list[AnswerTrainer] = []
+    for name, sizes in (("divided", divided), ("whole", {"batch_size": 4})):
+        plan = bench.plan(**sizes, steps=3, eval_steps=3, save_steps=3, patience=0)
+        results.append(bench.trainer(tmp_path / name, plan))
+        results[-1].train()
     for name in ("loss", "grad_norm"):
         values = [[line[name] for line in t.state.log_history if name in line] for t in results]
         assert values[0] == pytest.approx(values[1], rel=2e-5), name
     # Adam divides by the size of a gradient, so rounding shows where a gradient is almost 0; steps here are 5e-3 long.
-    left, right = (adapter_of(tmp_path / name / "checkpoint-3") for name in ("1", "4"))
+    left, right = (adapter_of(tmp_path / name / "checkpoint-3") for name in ("divided", "whole"))
     assert_same(left, right, 2e-4)
-    assert accumulated.counters.supervised_tokens == at_once.counters.supervised_tokens
+    assert results[0].counters.supervised_tokens == results[1].counters.supervised_tokens
 
 
 def test_padding_changes_no_loss(bench: Bench) -> None:
