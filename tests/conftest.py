@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import socket
+import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -54,10 +55,14 @@ class Stores:
 
 
 @pytest.fixture(scope="session")
-def stores(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stores]:
+def stores() -> Iterator[Stores]:
     """PostgreSQL and Valkey as `mt up` runs them, without the services."""
-    root = tmp_path_factory.mktemp("home")
-    with Platform(root, services=(), model=None, port_base=free_ports(7)).running() as state:
+    # Not below pytest's own directory: another pytest of root that starts would close it to PostgreSQL's user.
+    with (
+        tempfile.TemporaryDirectory(prefix="mt-stores-") as name,
+        Platform(name, services=(), model=None, port_base=free_ports(7)).running() as state,
+    ):
+        root = Path(name)
         home = Home(root)
         broker = next(service for service in state.services if service.name == "valkey")
         secrets = home.secrets()

@@ -157,9 +157,7 @@ def _train(client: Client, uploads: Uploads, epochs: int | None) -> FineTuningJo
     return done
 
 
-def _comparison(
-    uploads: Uploads, index: str, tuned: FineTuningJob, data: dict[str, Any]
-) -> ComparisonCreate:
+def _comparison(uploads: Uploads, index: str, tuned: FineTuningJob, data: dict[str, Any]) -> ComparisonCreate:
     model = str(tuned.fine_tuned_model)
     return ComparisonCreate(
         arms=[

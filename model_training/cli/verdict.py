@@ -13,10 +13,11 @@ STYLES = {"high": "green", "moderate": "yellow", "cannot_tell": "yellow"}
 
 
 def show(report: ComparisonReport, console: Console) -> None:
-    """Print the tables, the verdict last, where the eye rests."""
+    """Print the tables, the verdict last, where the eye rests. Of the pairs, those that decide; the report has them all."""
     console.print(_arms(report.arms))
-    if report.pairs:
-        console.print(_pairs(report.pairs))
+    deciding = [pair for pair in report.pairs if pair.metric == "correct"] or report.pairs
+    if deciding:
+        console.print(_pairs(deciding))
     console.print(_verdict(report.verdict))
 
 
@@ -62,15 +63,13 @@ def _pairs(pairs: list[PairResult]) -> Table:
         box=None,
         pad_edge=False,
     )
-    for column in ("pair", "metric"):
-        table.add_column(column)
+    table.add_column("pair")
     for column in ("difference [95% interval]", "p", "p (Holm)"):
         table.add_column(column, justify="right")
     table.add_column("test")
     for pair in pairs:
         table.add_row(
             f"{pair.a} → {pair.b}",
-            pair.metric,
             f"{pair.difference:+.3f} [{pair.ci_low:+.3f}, {pair.ci_high:+.3f}]",
             f"{pair.p:.3g}",
             Text(f"{pair.p_adjusted:.3g}", style="bold green" if pair.p_adjusted < 0.05 else ""),

@@ -52,7 +52,9 @@ class ChatRequest(Sampling):
 
     messages: list[ChatMessage] = Field(min_length=1)
     max_completion_tokens: int | None = Field(default=None, ge=1, le=32_768)
-    return_prompt: bool = Field(default=False, description="Return the prompt as the model read it, as `prompt`.")
+    return_prompt: bool = Field(
+        default=False, description="Return the prompt as the model read it, as `prompt`."
+    )
     retrieval: Retrieval | None = Field(default=None, description="For `rag:…` models; ignored by others.")
 
 

@@ -19,7 +19,9 @@ class Source(Wire):
     path: str | None = None
     line_start: int | None = None
     line_end: int | None = None
-    kind: str | None = Field(default=None, description="docstring, doctest, test, readme, call_site, hand_written, …")
+    kind: str | None = Field(
+        default=None, description="docstring, doctest, test, readme, call_site, hand_written, …"
+    )
     url: str | None = None
 
 

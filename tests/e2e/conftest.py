@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -30,17 +31,16 @@ def model_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
-def platform(tmp_path_factory: pytest.TempPathFactory, model_dir: Path) -> Iterator[Platform]:
+def platform(model_dir: Path) -> Iterator[Platform]:
     """A running platform in a data directory of its own; nothing of it is left afterwards."""
-    home = tmp_path_factory.mktemp("platform")
-    with pytest.MonkeyPatch.context() as patch:
+    with tempfile.TemporaryDirectory(prefix="mt-e2e-") as home, pytest.MonkeyPatch.context() as patch:
         patch.setenv("MT_MODEL_DIR", str(model_dir))
-        patch.setenv("MT_HOME", str(home))
+        patch.setenv("MT_HOME", home)
         patch.delenv("MT_GATEWAY_URL", raising=False)
         platform = Platform(home, port_base=free_ports(7))
         with platform.running():
             yield platform
-    assert platform.state is None
+        assert platform.state is None
 
 
 @pytest.fixture

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import queue
@@ -65,10 +66,8 @@ class ChildProcess:
 
     def kill(self) -> None:
         """End the whole group now and wait for the child."""
-        try:
+        with contextlib.suppress(ProcessLookupError):
             os.killpg(self._process.pid, signal.SIGKILL)
-        except ProcessLookupError:
-            pass
         self._process.wait()
 
     def close(self, grace_s: float = 2.0) -> None:
@@ -79,10 +78,8 @@ class ChildProcess:
         self.kill()
         assert self._process.stdin is not None
         assert self._process.stdout is not None
-        try:
+        with contextlib.suppress(BrokenPipeError):
             self._process.stdin.close()
-        except BrokenPipeError:
-            pass
         self._reader.join(timeout=2)
         self._process.stdout.close()
 

@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
-from model_training.datasets.validation import check_file
 from sqlalchemy.orm import Session
 
 from libs.common.db.tables import FileRow
@@ -18,6 +17,7 @@ from libs.common.files import file_path
 from libs.common.ids import new_id
 from model_training.contracts.base import Deleted, Page
 from model_training.contracts.files import FileObject, FilePurpose, FileReport
+from model_training.datasets.validation import check_file
 from services.gateway import repository
 from services.gateway.domain import Principal
 
