@@ -64,9 +64,9 @@ def make_units(options: Options, home: Home) -> list[Unit]:
         "MT_BROKER_URL": valkey.broker_url(broker_port, secrets.broker_password),
         "MT_INTERNAL_TOKEN": secrets.internal_token,
         "PYTHONUNBUFFERED": "1",
-        # Several processes with torch share the cores. OpenMP threads that spin while they wait for each other make that many
-        # times slower; a short spin costs nothing alone.
-        "GOMP_SPINCOUNT": "5000",
+        # Several processes with torch share the cores; OpenMP threads that spin while they wait for each other make
+        # that many times slower. A short spin costs nothing alone.
+        "GOMP_SPINCOUNT": "1000",
     } | {f"MT_{spec.name.upper()}_URL": options.url(spec) for spec in SERVICES}
     gateway_only = {"MT_KEY_PEPPER": secrets.key_pepper, "MT_BOOTSTRAP_API_KEY": home.api_key()}
 
