@@ -11,14 +11,13 @@ from collections.abc import Generator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.table import Table
 
 from model_training.cli import dataset, verdict
 from model_training.cli.console import duration, err, out, size
-from model_training.cli.memory import PeakMemory
 from model_training.cli.progress import watch
 from model_training.client import Client
 from model_training.config.training_config import TrainingConfig
@@ -28,6 +27,9 @@ from model_training.contracts.files import FilePurpose
 from model_training.contracts.fine_tuning import FineTuningJob
 from model_training.datasets.package.records import Options
 from model_training.errors import UserError
+
+if TYPE_CHECKING:
+    from model_training.embedded.memory import PeakMemory
 
 MODEL = "gemma-3-270m"
 PACKAGES = ["more_itertools", "toolz", "boltons"]
@@ -69,6 +71,13 @@ def demo(
     epochs: Annotated[int | None, typer.Option(min=1, help="Passes over the training rows.")] = None,
 ) -> None:
     """Fine-tune, retrieve, both, or neither? A verdict for questions about Python packages."""
+    try:
+        from model_training.embedded.memory import PeakMemory
+    except ImportError as error:
+        raise UserError(
+            f"The parts that run a platform are not installed ({error.name} is missing).",
+            hint="pip install 'model-training[embedded]'",
+        ) from error
     diary, memory = Diary(), PeakMemory()
     with memory:
         with diary.step("Data set"):
