@@ -96,7 +96,10 @@ class Keeper:
         while not self._stop.is_set():
             try:
                 with self._database.engine.connect() as connection:
-                    self._keep(connection)
+                    try:
+                        self._keep(connection)
+                    finally:
+                        connection.invalidate()  # back in the pool it would hold the lock, and nobody could be elected
             except Exception as error:
                 # PostgreSQL or the broker is away: nothing is lost, the rows wait.
                 log.warning("keeper_interrupted", error=str(error).splitlines()[0])

@@ -14,14 +14,15 @@ from typing import Any
 
 import httpx
 import pytest
-from sqlalchemy import select
+from sqlalchemy import select, text
 
 from libs.common.db.engine import Database
-from libs.common.db.tables import JobEventRow, JobMetricRow, JobRow
+from libs.common.db.tables import JobEventRow, JobMetricRow, JobRow, ProjectRow
 from libs.common.errors import IllegalTransition, LeaseLost
 from libs.common.jobs import transitions
 from libs.common.jobs.keeper import Keeper, take_from_lost_workers
 from libs.common.jobs.queue import make_celery, ring
+from migrations.upgrade import upgrade
 from model_training.contracts.jobs import FINAL_STATES, JobKind, JobState
 from tests.conftest import ROOT, Stores, free_ports
 
@@ -209,6 +210,31 @@ def test_cancel_and_pause_are_honoured(database: Database) -> None:
         transitions.request_cancel(session, transitions.locked(session, job_id))
     assert wait_for(database, job_id).state == JobState.CANCELLED
     assert_no_gap(events_of(database, job_id))
+
+
+@pytest.fixture
+def own_database(stores: Stores, database: Database) -> Iterator[Database]:
+    """A database that no other keeper works on: election is per database."""
+    with database.engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
+        connection.execute(text("create database keeper_test"))
+    url = stores.settings.database_url.replace("/postgres?", "/keeper_test?")
+    upgrade(url)
+    own = Database(url)
+    with own.session() as session:
+        session.add(ProjectRow(id="proj_default", name="default"))
+    yield own
+    own.close()
+
+
+def test_a_keeper_that_stops_lets_another_one_be_elected(own_database: Database) -> None:
+    rung: list[str] = []
+    for _ in range(2):  # on the same pool of connections
+        keeper = Keeper(own_database, lambda queue, job_id: rung.append(job_id))
+        keeper.start()
+        with own_database.session() as session:
+            job_id = transitions.create(session, JobKind.COMPARE, "proj_default", {}).id
+        _wait(lambda wanted=job_id: wanted in rung, timeout_s=10)
+        keeper.stop()
 
 
 def test_a_zombie_writes_nothing(database: Database) -> None:
