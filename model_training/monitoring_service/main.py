@@ -87,14 +87,13 @@ def look(client: Client, config: MonitoringConfig) -> Snapshot:
             values = [p.values["loss"] for p in points if "loss" in p.values]
             if values:
                 losses[job.id] = values[-1]
-    return Snapshot(jobs, losses, resources, tuple(alerts_of(config, jobs, resources)))
+    return Snapshot(jobs, losses, resources, tuple(alerts_of(config, jobs, resources, datetime.now(UTC))))
 
 
 def alerts_of(
-    config: MonitoringConfig, jobs: tuple[Job, ...], resources: Resources | None
+    config: MonitoringConfig, jobs: tuple[Job, ...], resources: Resources | None, now: datetime
 ) -> Iterator[Alert]:
-    """Every limit that is passed now."""
-    now = datetime.now(UTC)
+    """Every limit that is passed at a moment."""
     for job in jobs:
         waited = (now - job.created_at).total_seconds()
         if job.state == JobState.QUEUED and waited > config.queue_wait_alert_s:

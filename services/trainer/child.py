@@ -16,6 +16,8 @@ def work(context: ChildContext) -> dict[str, Any]:
     # A thread that waits for another spins this often and then sleeps. By default it spins for milliseconds, which takes the
     # processor from the very thread it waits for: with one other busy process on two cores, training fell to an eighth.
     os.environ.setdefault("GOMP_SPINCOUNT", "1000")
+    # Shapes whose code and packed weights oneDNN keeps, about 2 MB each; its default of 1024 is too many for this job.
+    os.environ.setdefault("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "512")
     from services.trainer.recipe.run import train
 
     return train(context, TrainOrder.from_dict(context.spec))

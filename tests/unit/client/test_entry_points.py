@@ -133,10 +133,12 @@ def test_alerts_name_what_passes_its_limit() -> None:
     waiting = Job(
         id="ftjob_1", kind=JobKind.TRAIN, state=JobState.QUEUED, created_at=NOW - timedelta(seconds=1000)
     )
-    alerts = {a.name: a.message for a in alerts_of(MonitoringConfig(), (waiting,), resources(memory_used=95))}
+    alerts = {
+        a.name: a.message for a in alerts_of(MonitoringConfig(), (waiting,), resources(memory_used=95), NOW)
+    }
     assert set(alerts) == {"queue_wait", "memory", "gpu_temperature"}
     assert "95%" in alerts["memory"]
-    assert "has waited 16:" in alerts["queue_wait"]
+    assert "has waited 16:40" in alerts["queue_wait"]
     calm = MonitoringConfig(queue_wait_alert_s=2000, memory_alert=0.96, gpu_temperature_alert_c=110)
     calm.update(gpu_temperature_warning_c=100)
-    assert not list(alerts_of(calm, (waiting,), resources(memory_used=95)))
+    assert not list(alerts_of(calm, (waiting,), resources(memory_used=95), NOW))

@@ -72,12 +72,13 @@ def test_passes_hold_every_token_once_within_the_limit(lengths: list[int], limit
     for part in parts:
         assert {tensor.shape for tensor in part.values()} == {part["input_ids"].shape}
         assert part["input_ids"].numel() <= limit or len(part["input_ids"]) == 1
-        assert part["attention_mask"][:, -1].any()
+        assert part["attention_mask"][:, -8:].any()
+        assert part["input_ids"].shape[1] % 8 == 0
 
 
 def test_collate_pads_on_the_right_and_masks() -> None:
     rows = [{"input_ids": [2, 7, 8], "labels": [IGNORED, 7, 8]}, {"input_ids": [2], "labels": [IGNORED]}]
     batch = collate(9)(rows)
-    assert batch["input_ids"].tolist() == [[2, 7, 8], [2, 9, 9]]
-    assert batch["attention_mask"].tolist() == [[1, 1, 1], [1, 0, 0]]
-    assert batch["labels"].tolist() == [[IGNORED, 7, 8], [IGNORED] * 3]
+    assert batch["input_ids"].tolist() == [[2, 7, 8, *[9] * 5], [2, *[9] * 7]]  # to a multiple of 8
+    assert batch["attention_mask"].tolist() == [[1] * 3 + [0] * 5, [1] + [0] * 7]
+    assert batch["labels"].tolist() == [[IGNORED, 7, 8, *[IGNORED] * 5], [IGNORED] * 8]
