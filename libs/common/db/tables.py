@@ -29,6 +29,10 @@ class ProjectRow(Base):
     __tablename__ = "projects"
     id: Mapped[str] = mapped_column(primary_key=True)
     name: Mapped[str] = mapped_column(unique=True)
+    priority: Mapped[int] = mapped_column(server_default="0")
+    weight: Mapped[float] = mapped_column(server_default="1")
+    quotas: Mapped[Json] = mapped_column(server_default=text("'{}'::jsonb"))
+    version: Mapped[int] = mapped_column(server_default="1")
     created_at: Mapped[datetime] = mapped_column(server_default=func.now())
 
 
@@ -81,6 +85,9 @@ class JobRow(Base):
     cancel_requested: Mapped[bool] = mapped_column(server_default=text("false"))
     pause_requested: Mapped[bool] = mapped_column(server_default=text("false"))
     last_sequence: Mapped[int] = mapped_column(BigInteger, server_default="0")
+    priority: Mapped[int] = mapped_column(server_default="0")
+    pipeline_id: Mapped[str | None] = mapped_column(ForeignKey("jobs.id", ondelete="SET NULL"), index=True)
+    input_hash: Mapped[str | None]
     created_at: Mapped[datetime] = mapped_column(server_default=func.now())
     queued_at: Mapped[datetime | None]
     rung_at: Mapped[datetime | None]
@@ -89,7 +96,43 @@ class JobRow(Base):
     __table_args__ = (
         Index("ix_jobs_open", "kind", "state", "queued_at", postgresql_where=text("finished_at is null")),
         Index("ix_jobs_project_created", "project_id", "id"),
+        Index("ix_jobs_reuse", "project_id", "input_hash", postgresql_where=text("state = 'succeeded'")),
     )
+
+
+class JobShardRow(Base):
+    """A part of a job that one worker does at a time; several workers share a job by its shards."""
+
+    __tablename__ = "job_shards"
+    job_id: Mapped[str] = mapped_column(ForeignKey("jobs.id", ondelete="CASCADE"), primary_key=True)
+    position: Mapped[int] = mapped_column(primary_key=True)
+    spec: Mapped[Json]
+    state: Mapped[str]
+    result: Mapped[Json | None]
+    error: Mapped[Json | None]
+    attempt: Mapped[int] = mapped_column(server_default="0")
+    fence: Mapped[int] = mapped_column(BigInteger, server_default="0")
+    lease_owner: Mapped[str | None]
+    lease_expires_at: Mapped[datetime | None]
+    finished_at: Mapped[datetime | None]
+
+
+class PipelineStepRow(Base):
+    """A step of a pipeline. The pipeline is a job itself (`kind = pipeline`), and so is the work of most steps."""
+
+    __tablename__ = "pipeline_steps"
+    pipeline_id: Mapped[str] = mapped_column(ForeignKey("jobs.id", ondelete="CASCADE"), primary_key=True)
+    name: Mapped[str] = mapped_column(primary_key=True)
+    position: Mapped[int]
+    kind: Mapped[str]
+    depends_on: Mapped[list[str]]
+    spec: Mapped[Json]
+    state: Mapped[str]
+    job_id: Mapped[str | None] = mapped_column(ForeignKey("jobs.id", ondelete="SET NULL"))
+    input_hash: Mapped[str | None]
+    reused: Mapped[bool] = mapped_column(server_default=text("false"))
+    result: Mapped[Json | None]
+    error: Mapped[Json | None]
 
 
 class JobEventRow(Base):
@@ -162,6 +205,31 @@ class ModelRow(Base):
     gate: Mapped[Json | None]
     metrics: Mapped[Json] = mapped_column(server_default=text("'{}'::jsonb"))
     lineage: Mapped[Json] = mapped_column(server_default=text("'{}'::jsonb"))
+    created_at: Mapped[datetime] = mapped_column(server_default=func.now())
+
+
+class ModelAliasRow(Base):
+    """To which model an alias points, one row a change; the highest version counts."""
+
+    __tablename__ = "model_aliases"
+    project_id: Mapped[str] = mapped_column(ForeignKey("projects.id"), primary_key=True)
+    alias: Mapped[str] = mapped_column(primary_key=True)
+    version: Mapped[int] = mapped_column(primary_key=True)
+    model: Mapped[str]
+    changed_by: Mapped[str | None]
+    reason: Mapped[str] = mapped_column(server_default="")
+    created_at: Mapped[datetime] = mapped_column(server_default=func.now())
+
+
+class ConfigVersionRow(Base):
+    """What was set in a section of the run-time configuration, one row a change; the highest version counts."""
+
+    __tablename__ = "config_versions"
+    section: Mapped[str] = mapped_column(primary_key=True)
+    version: Mapped[int] = mapped_column(primary_key=True)
+    values: Mapped[Json]
+    changed_by: Mapped[str | None]
+    reason: Mapped[str] = mapped_column(server_default="")
     created_at: Mapped[datetime] = mapped_column(server_default=func.now())
 
 

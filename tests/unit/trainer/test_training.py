@@ -195,10 +195,10 @@ def test_a_divided_step_equals_a_whole_one(bench: Bench, tmp_path: Path, divided
     assert results[0].counters.supervised_tokens == results[1].counters.supervised_tokens
 
 
-def test_padding_changes_no_loss(bench: Bench) -> None:
+def test_padding_changes_no_loss(bench: Bench, tmp_path: Path) -> None:
     """A row alone and the same row beside a longer one; the tiny model's sliding window is shorter than the rows."""
     model = AutoModelForCausalLM.from_pretrained(bench.path, dtype=torch.float32, attn_implementation="sdpa")
-    trainer = bench.trainer(Path("unused"), bench.plan(patience=0))
+    trainer = bench.trainer(tmp_path, bench.plan(patience=0))
     rows = [{"input_ids": e.ids, "labels": e.labels} for e in bench.encoded.examples]
     short, long = min(rows, key=lambda r: len(r["input_ids"])), max(rows, key=lambda r: len(r["input_ids"]))
     alone = model(input_ids=torch.tensor([short["input_ids"]]), labels=torch.tensor([short["labels"]])).loss
