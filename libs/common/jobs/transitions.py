@@ -46,8 +46,17 @@ def create(
     *,
     metadata: dict[str, str] | None = None,
     max_attempts: int = 3,
+    priority: int = 0,
+    pipeline_id: str | None = None,
+    input_hash: str | None = None,
 ) -> JobRow:
-    """A new job, queued, with its first event and its doorbell in the outbox: all of it or nothing."""
+    """A new job, queued, with its first event and its doorbell in the outbox: all of it or nothing.
+
+    Args:
+        priority: added to the project's; the higher sum runs first.
+        pipeline_id: the pipeline that the job is a step of.
+        input_hash: what the work depends on; a finished job with the same hash may be used again.
+    """
     job = JobRow(
         id=new_id(JOB_PREFIX[kind]),
         project_id=project_id,
@@ -62,6 +71,9 @@ def create(
         last_sequence=0,
         cancel_requested=False,
         pause_requested=False,
+        priority=priority,
+        pipeline_id=pipeline_id,
+        input_hash=input_hash,
     )
     session.add(job)
     session.flush()
