@@ -23,26 +23,19 @@ def show(report: ComparisonReport, console: Console) -> None:
 
 def _arms(arms: list[ArmResult]) -> Table:
     suites = sorted({suite for arm in arms for suite in arm.suites})
-    table = Table(
-        title="Arms over the same items", title_justify="left", title_style="bold", box=None, pad_edge=False
-    )
-    table.add_column("arm", style="bold")
-    table.add_column("right", justify="right")
-    table.add_column("rate [95% interval]", justify="right")
-    for suite in suites:
-        table.add_column(suite.replace("_", " "), justify="right")
-    for column in ("QA F1", "p50", "p95", "tokens in/out", "cost"):
-        table.add_column(column, justify="right")
+    table = _table("Arms over the same items")
+    table.add_column("arm", style="bold", no_wrap=True)
+    names = [suite.replace("_", "\n") for suite in suites]
+    for column in ("right", "% [95% interval]", *names, "QA F1", "p50", "cost"):
+        table.add_column(column, justify="right", no_wrap=True, vertical="bottom")
     for arm in arms:
         table.add_row(
             arm.name,
             f"{arm.correct}/{arm.n}",
-            f"{arm.pass_rate:.1%} [{arm.ci_low:.1%}, {arm.ci_high:.1%}]",
+            f"{100 * arm.pass_rate:.1f} [{100 * arm.ci_low:.1f}, {100 * arm.ci_high:.1f}]",
             *(_suite(arm, suite) for suite in suites),
             "-" if arm.qa_f1 is None else f"{arm.qa_f1:.3f}",
-            f"{arm.latency_p50_s:.2f} s",
-            f"{arm.latency_p95_s:.2f} s",
-            f"{arm.prompt_tokens:,}/{arm.completion_tokens:,}",
+            f"{arm.latency_p50_s:.1f} s",
             f"${arm.cost_usd:.4f}",
         )
     return table
@@ -56,26 +49,36 @@ def _suite(arm: ArmResult, suite: str) -> str:
 
 
 def _pairs(pairs: list[PairResult]) -> Table:
-    table = Table(
-        title="\nPaired differences (second minus first)",
-        title_justify="left",
-        title_style="bold",
-        box=None,
-        pad_edge=False,
-    )
-    table.add_column("pair")
+    """In points of a hundred; a test that all pairs share is named once, below."""
+    tests = {pair.test for pair in pairs}
+    table = _table("\nPaired differences in points (second minus first)")
+    table.add_column("pair", no_wrap=True)
     for column in ("difference [95% interval]", "p", "p (Holm)"):
-        table.add_column(column, justify="right")
-    table.add_column("test")
+        table.add_column(column, justify="right", no_wrap=True)
+    if len(tests) > 1:
+        table.add_column("test")
     for pair in pairs:
-        table.add_row(
+        row = (
             f"{pair.a} → {pair.b}",
-            f"{pair.difference:+.3f} [{pair.ci_low:+.3f}, {pair.ci_high:+.3f}]",
-            f"{pair.p:.3g}",
-            Text(f"{pair.p_adjusted:.3g}", style="bold green" if pair.p_adjusted < 0.05 else ""),
-            pair.test,
+            f"{100 * pair.difference:+.1f} [{100 * pair.ci_low:+.1f}, {100 * pair.ci_high:+.1f}]",
+            _p(pair.p),
+            Text(_p(pair.p_adjusted), style="bold green" if pair.p_adjusted < 0.05 else ""),
         )
+        table.add_row(*row, *([pair.test] if len(tests) > 1 else []))
+    if len(tests) == 1:
+        table.caption = f"Test: {tests.pop()}"
+        table.caption_justify = "left"
     return table
+
+
+def _p(value: float) -> str:
+    return "<0.001" if value < 0.001 else f"{value:.3f}"
+
+
+def _table(title: str) -> Table:
+    return Table(
+        title=title, title_justify="left", title_style="bold", box=None, pad_edge=False, padding=(0, 1, 0, 0)
+    )
 
 
 def _verdict(verdict: Verdict) -> Panel:
@@ -86,6 +89,4 @@ def _verdict(verdict: Verdict) -> Panel:
         Text(verdict.reason),
         *(Text(f"· {note}", style="dim") for note in verdict.notes),
     ]
-    if verdict.items_needed is not None:
-        lines.append(Text(f"Items needed: {verdict.items_needed}; available: {verdict.items_available}."))
     return Panel(Group(*lines), title="Verdict", title_align="left", expand=False)
