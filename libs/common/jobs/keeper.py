@@ -6,7 +6,7 @@ Election is a PostgreSQL advisory lock: whoever holds it is the keeper, and a ke
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import timedelta
 
 import structlog
@@ -25,6 +25,9 @@ RING_AGAIN_AFTER_S = 60.0
 
 Ring = Callable[[str, str], None]
 """Rings the doorbell of a queue for a job id."""
+
+Duty = Callable[[], None]
+"""Something else that exactly one process does again and again, in transactions of its own."""
 
 
 def publish_outbox(session: Session, ring: Ring, limit: int = 100) -> int:
@@ -71,15 +74,24 @@ def take_from_lost_workers(session: Session) -> int:
 
 
 class Keeper:
-    """Runs the three duties on a thread while this process holds the lock."""
+    """Runs the three duties, and those that it is given, on a thread while this process holds the lock."""
 
     def __init__(
-        self, database: Database, ring: Ring, *, interval_s: float = 0.1, sweep_every_s: float = 2.0
+        self,
+        database: Database,
+        ring: Ring,
+        *,
+        interval_s: float = 0.1,
+        sweep_every_s: float = 2.0,
+        duties: Sequence[Duty] = (),
+        duties_every_s: float = 0.5,
     ) -> None:
         self._database = database
         self._ring = ring
         self._interval_s = interval_s
         self._sweep_every = max(1, round(sweep_every_s / interval_s))
+        self._duties = duties
+        self._duties_every = max(1, round(duties_every_s / interval_s))
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, name="keeper", daemon=True)
 
@@ -117,6 +129,8 @@ class Keeper:
                 connection.execute(text("select 1"))  # the lock lives as long as this connection
                 connection.commit()
                 self._sweep()
+            if turn % self._duties_every == 0:
+                self._do_duties()
             turn += 1
             self._publish()
             self._stop.wait(self._interval_s)
@@ -125,6 +139,13 @@ class Keeper:
         elected = bool(connection.scalar(select(func.pg_try_advisory_lock(KEEPER_LOCK))))
         connection.commit()
         return elected
+
+    def _do_duties(self) -> None:
+        for duty in self._duties:
+            try:
+                duty()
+            except Exception as error:  # one duty that fails must not keep the others from being done
+                log.warning("duty_failed", duty=getattr(duty, "__qualname__", repr(duty)), exc_info=error)
 
     def _publish(self) -> None:
         with self._database.session() as session:

@@ -126,6 +126,13 @@ def claim(session: Session, job_id: str, owner: str, lease_s: float) -> JobRow |
     return job
 
 
+def begin(session: Session, job: JobRow, message: str) -> None:
+    """A queued pipeline starts or goes on. The keeper drives it, so nobody holds a lease that could run out."""
+    job.attempt = 1
+    job.started_at = job.started_at or session.scalar(select(func.clock_timestamp()))
+    _change(session, job, S.RUNNING, message)
+
+
 def heartbeat(session: Session, job_id: str, fence: int, lease_s: float) -> Stop | None:
     """Extend the lease and say whether somebody wants the job to stop.
 
@@ -279,8 +286,10 @@ def _illegal(job: JobRow, to: JobState) -> IllegalTransition:
 
 
 def _ring(session: Session, job: JobRow) -> None:
-    job.queued_at = job.rung_at = session.scalar(select(func.clock_timestamp()))
-    session.add(OutboxRow(job_id=job.id, queue=job.kind))
+    job.queued_at = session.scalar(select(func.clock_timestamp()))
+    if job.kind != JobKind.PIPELINE:  # no worker takes pipelines: the keeper's driver finds them by itself
+        job.rung_at = job.queued_at
+        session.add(OutboxRow(job_id=job.id, queue=job.kind))
     events.notify(session, job.id)
 
 

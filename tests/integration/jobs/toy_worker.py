@@ -21,7 +21,7 @@ from model_training.contracts.jobs import JobKind
 class ToyHandler:
     """Records every output as an event, so that tests can see what landed."""
 
-    kind = JobKind.PIPELINE
+    kind = JobKind.INDEX
     child_module = "tests.integration.jobs.toy_child"
 
     def prepare(self, session: Session, job: JobRow) -> dict[str, Any]:
