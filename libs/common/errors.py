@@ -83,6 +83,30 @@ class IllegalTransition(Conflict):
     code = "illegal_transition"
 
 
+class StaleVersion(PlatformError):
+    """The thing has changed since it was read"""
+
+    status, code, blame = 412, "stale_version", "user"
+
+
+class VersionRequired(PlatformError):
+    """The change does not say which version it is based on"""
+
+    status, code, blame = 428, "version_required", "user"
+
+
+class RateLimited(PlatformError):
+    """The key has sent too many requests"""
+
+    status, code, blame = 429, "rate_limited", "user"
+
+
+class QuotaExceeded(PlatformError):
+    """The key or its project has as much as it may have"""
+
+    status, code, blame = 429, "quota_exceeded", "user"
+
+
 class TooLarge(PlatformError):
     """The request is larger than allowed"""
 

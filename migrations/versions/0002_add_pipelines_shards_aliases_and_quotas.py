@@ -28,6 +28,13 @@ def upgrade() -> None:
     op.add_column("jobs", sa.Column("priority", sa.Integer(), server_default="0", nullable=False))
     op.add_column("jobs", sa.Column("pipeline_id", sa.String(), nullable=True))
     op.add_column("jobs", sa.Column("input_hash", sa.String(), nullable=True))
+    op.add_column("jobs", sa.Column("created_by", sa.String(), nullable=True))
+    op.create_index(
+        "ix_jobs_unfinished",
+        "jobs",
+        ["project_id", "created_by"],
+        postgresql_where=sa.text("finished_at is null"),
+    )
     op.create_foreign_key(
         "jobs_pipeline_id_fkey", "jobs", "jobs", ["pipeline_id"], ["id"], ondelete="SET NULL"
     )
@@ -47,10 +54,11 @@ def upgrade() -> None:
 def downgrade() -> None:
     for table in ("config_versions", "model_aliases", "pipeline_steps", "job_shards"):
         op.drop_table(table)
+    op.drop_index("ix_jobs_unfinished", "jobs")
     op.drop_index("ix_jobs_reuse", "jobs")
     op.drop_index("ix_jobs_pipeline_id", "jobs")
     op.drop_constraint("jobs_pipeline_id_fkey", "jobs", type_="foreignkey")
-    for column in ("input_hash", "pipeline_id", "priority"):
+    for column in ("created_by", "input_hash", "pipeline_id", "priority"):
         op.drop_column("jobs", column)
     for column in ("version", "quotas", "weight", "priority"):
         op.drop_column("projects", column)
@@ -103,6 +111,7 @@ def _create_aliases() -> None:
         sa.Column("alias", sa.String(), nullable=False),
         sa.Column("version", sa.Integer(), nullable=False),
         sa.Column("model", sa.String(), nullable=False),
+        sa.Column("restores", sa.Integer(), nullable=True),
         sa.Column("changed_by", sa.String(), nullable=True),
         sa.Column("reason", sa.String(), server_default="", nullable=False),
         sa.Column("created_at", TIME, server_default=sa.text("now()"), nullable=False),

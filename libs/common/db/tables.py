@@ -88,6 +88,7 @@ class JobRow(Base):
     priority: Mapped[int] = mapped_column(server_default="0")
     pipeline_id: Mapped[str | None] = mapped_column(ForeignKey("jobs.id", ondelete="SET NULL"), index=True)
     input_hash: Mapped[str | None]
+    created_by: Mapped[str | None]
     created_at: Mapped[datetime] = mapped_column(server_default=func.now())
     queued_at: Mapped[datetime | None]
     rung_at: Mapped[datetime | None]
@@ -96,6 +97,7 @@ class JobRow(Base):
     __table_args__ = (
         Index("ix_jobs_open", "kind", "state", "queued_at", postgresql_where=text("finished_at is null")),
         Index("ix_jobs_project_created", "project_id", "id"),
+        Index("ix_jobs_unfinished", "project_id", "created_by", postgresql_where=text("finished_at is null")),
         Index("ix_jobs_reuse", "project_id", "input_hash", postgresql_where=text("state = 'succeeded'")),
     )
 
@@ -209,13 +211,14 @@ class ModelRow(Base):
 
 
 class ModelAliasRow(Base):
-    """To which model an alias points, one row a change; the highest version counts."""
+    """To which model an alias points, one row a change; the highest version counts. A rollback says what it restores."""
 
     __tablename__ = "model_aliases"
     project_id: Mapped[str] = mapped_column(ForeignKey("projects.id"), primary_key=True)
     alias: Mapped[str] = mapped_column(primary_key=True)
     version: Mapped[int] = mapped_column(primary_key=True)
     model: Mapped[str]
+    restores: Mapped[int | None]
     changed_by: Mapped[str | None]
     reason: Mapped[str] = mapped_column(server_default="")
     created_at: Mapped[datetime] = mapped_column(server_default=func.now())
