@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from typing import Any
 
 from sqlalchemy import delete, select
@@ -22,6 +23,12 @@ def put_checkpoint(session: Session, job: JobRow, data: dict[str, Any]) -> None:
     values = {name: data[name] for name in ("path", "sha256", "metrics")}
     row = insert(CheckpointRow).values(id=new_id("ckpt"), job_id=job.id, step=data["step"], **values)
     session.execute(row.on_conflict_do_update(index_elements=["job_id", "step"], set_=values))
+
+
+def keep_only_checkpoints(session: Session, job: JobRow, steps: Collection[int]) -> None:
+    """Forget the checkpoints of a job at all other steps."""
+    others = CheckpointRow.step.not_in(steps)
+    session.execute(delete(CheckpointRow).where(CheckpointRow.job_id == job.id, others))
 
 
 def remove_checkpoint(session: Session, job: JobRow, step: int) -> None:

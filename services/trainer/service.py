@@ -51,9 +51,14 @@ class Training:
         )
 
     def keep_checkpoint(self, session: Session, job: JobRow, name: str, data: dict[str, Any]) -> None:
-        """Record that a checkpoint was committed (`checkpoint`) or is gone (`checkpoint_removed`)."""
+        """Record that a checkpoint was committed (`checkpoint`), is gone (`checkpoint_removed`), or which ones a new attempt
+        has found (`checkpoints`)."""
         if name == "checkpoint":
             repository.put_checkpoint(session, job, data)
+        elif name == "checkpoints":
+            repository.keep_only_checkpoints(session, job, [one["step"] for one in data["kept"]])
+            for one in data["kept"]:
+                repository.put_checkpoint(session, job, one)
         elif name == "checkpoint_removed":
             repository.remove_checkpoint(session, job, data["step"])
         else:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Literal, Protocol
@@ -38,17 +39,31 @@ class Context(Protocol):
 
 
 class Reporter(TrainerCallback):
-    """Reports the steps of one attempt, seals its checkpoints, and honours requests to stop."""
+    """Reports the steps of one attempt, seals its checkpoints, and honours requests to stop.
 
-    def __init__(self, context: Context, counters: Counters, root: Path, keep: int) -> None:
+    `started` is when the attempt began, by the monotonic clock; `counters` and `metrics` are what earlier attempts left.
+    """
+
+    def __init__(
+        self,
+        context: Context,
+        counters: Counters,
+        root: Path,
+        *,
+        keep: int,
+        started: float,
+        metrics: Mapping[str, float],
+    ) -> None:
         self._context = context
         self._root = root
         self._keep = keep
         self._counters = counters
+        self._started = started
+        self._earlier_s = counters.elapsed_s
         self._logged = Counters()
         self._began = time.monotonic()
         self._first_step = 0
-        self._metrics: dict[str, float] = {}
+        self._metrics = dict(metrics)
         self._last_step = -1
         self._last_values: dict[str, float] = {}
 
@@ -102,11 +117,14 @@ class Reporter(TrainerCallback):
         """Seal the checkpoint that was just written, drop old ones, and leave if a pause was asked for."""
         step = state.global_step
         path = Path(str(args.output_dir)) / f"{checkpoints.PREFIX}{step}"
+        self._counters.elapsed_s = self._earlier_s + time.monotonic() - self._started
+        self._counters.ended = control.should_training_stop or step >= state.max_steps
         marker = checkpoints.commit(path, self._context.fence, dict(self._metrics), asdict(self._counters))
         data = {"step": step, "path": str(path), "sha256": marker.sha256, "metrics": marker.metrics}
         self._context.output("checkpoint", data)
         self._context.event(f"Checkpoint at step {step}.", type="checkpoint", data=data)
-        for gone in checkpoints.rotate(self._root, keep=self._keep, best_step=state.best_global_step):
+        best = state.best_global_step
+        for gone in checkpoints.rotate(self._root, self._context.fence, keep=self._keep, best_step=best):
             self._context.output("checkpoint_removed", {"step": gone})
         if self._context.stop_requested() == "pause" and step < state.max_steps:
             raise JobStopped

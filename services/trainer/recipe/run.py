@@ -6,7 +6,6 @@ import platform
 import resource
 import sys
 import time
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +25,7 @@ from services.trainer.recipe.encode import EncodedRows, encode_rows, load_split,
 from services.trainer.recipe.fingerprint import fingerprint_ids, take_fingerprint
 from services.trainer.recipe.proofs import Proofs
 from services.trainer.recipe.reporting import Context, Reporter
+from services.trainer.recipe.resuming import BestIsWhole, choose_best, resume_point
 from services.trainer.recipe.trainer import AnswerTrainer, Counters
 
 LAST_LOSSES = 10
@@ -41,7 +41,9 @@ class TrainingRun:
         self._started = time.monotonic()
         self._config = _config(order)
         self._checkpoints = context.workdir / "checkpoints"
+        self._resume: checkpoints.Found | None = None
         self._counters = Counters()
+        self._earlier_s = 0.0
 
     def run(self) -> dict[str, Any]:
         """Train, choose the best checkpoint, write the artifact.
@@ -55,18 +57,31 @@ class TrainingRun:
         """
         threads = use_threads()
         transformers.set_seed(self._config.seed)
+        self._look_back()
         template, tokenizer = load_template(self._order.template), load_tokenizer(self._path)
         train, validation = self._encode(tokenizer, template)
         self._context.check_stop()
         plan = self._plan(train, validation, threads)
         trainer = self._trainer(load_base(self._path, plan), tokenizer, train, validation, plan)
-        before = self._loss_before(trainer, validation)
+        self._measure_base(trainer, validation)
         self._train(trainer)
-        return self._finish(trainer, plan, (train, validation), template, before)
+        return self._finish(trainer, plan, (train, validation), template)
 
     @property
     def _path(self) -> Path:
         return Path(self._order.model_path)
+
+    def _look_back(self) -> None:
+        """Find where earlier attempts got to, and take their counters over."""
+        self._resume = resume_point(self._context, self._checkpoints)
+        if self._resume is not None and self._resume.marker is not None:
+            self._counters = Counters(**self._resume.marker.progress)
+        self._earlier_s = self._counters.elapsed_s
+
+    def _introduce(self, message: str, *, type: str = "message", **more: Any) -> None:
+        """An event that an attempt which goes on does not repeat."""
+        if self._resume is None:
+            self._context.event(message, type=type, **more)
 
     def _encode(self, tokenizer: Any, template: PromptTemplate) -> tuple[EncodedRows, EncodedRows]:
         split = load_split(self._config, self._order.training, self._order.validation)
@@ -74,14 +89,14 @@ class TrainingRun:
         require_supervision(train, self._config)
         validation = encode_rows(split.validation, tokenizer, template, self._config)
         data = {"train": train.summary(), "validation": validation.summary()}
-        self._context.event(
+        self._introduce(
             f"{len(train.examples)} rows to train on, {len(validation.examples)} to validate on, "
             f"{train.supervised_tokens} learnt tokens a pass.",
             type="data",
             data=data,
         )
         if train.dropped or train.truncated:
-            self._context.event(
+            self._introduce(
                 f"Of the training rows above {self._config.max_length} tokens, {len(train.dropped)} were left out "
                 f"and {len(train.truncated)} cut.",
                 level="warn",
@@ -92,7 +107,7 @@ class TrainingRun:
     def _plan(self, train: EncodedRows, validation: EncodedRows, threads: int) -> Plan:
         facts = DataFacts(len(train.examples), len(validation.examples))
         plan = Planner(self._config, machine_facts(), facts).plan()
-        self._context.event(
+        self._introduce(
             f"{plan.steps} steps of {plan.batch_size * plan.gradient_accumulation} rows on {plan.device} "
             f"in {plan.precision}, {threads} threads.",
             type="plan",
@@ -103,7 +118,14 @@ class TrainingRun:
     def _trainer(
         self, model: Any, tokenizer: Any, train: EncodedRows, validation: EncodedRows, plan: Plan
     ) -> AnswerTrainer:
-        reporter = Reporter(self._context, self._counters, self._checkpoints, self._config.keep_checkpoints)
+        reporter = Reporter(
+            self._context,
+            self._counters,
+            self._checkpoints,
+            keep=self._config.keep_checkpoints,
+            started=self._started,
+            metrics=self._resume.marker.metrics if self._resume and self._resume.marker else {},
+        )
         return AnswerTrainer(
             model,
             tokenizer,
@@ -112,30 +134,25 @@ class TrainingRun:
             plan=plan,
             output_dir=checkpoints.attempt_directory(self._checkpoints, self._context.fence),
             validation=validation.examples,
-            callbacks=[Proofs(), reporter],
+            callbacks=[Proofs(), BestIsWhole(self._context, self._checkpoints), reporter],
             counters=self._counters,
         )
 
-    def _loss_before(self, trainer: AnswerTrainer, validation: EncodedRows) -> float | None:
+    def _measure_base(self, trainer: AnswerTrainer, validation: EncodedRows) -> None:
         """Validation loss of the untouched base: a fresh adapter adds nothing."""
-        if not validation.examples or self._config.max_steps == 0:
-            return None
-        before = trainer.validation_loss()
-        self._context.event(f"Validation loss {before:.4f} before training.", data={"eval_loss": before})
-        return before
+        if validation.examples and self._resume is None:
+            before = self._counters.loss_before = trainer.validation_loss()
+            self._context.event(f"Validation loss {before:.4f} before training.", data={"eval_loss": before})
 
     def _train(self, trainer: AnswerTrainer) -> None:
-        found = checkpoints.newest(self._checkpoints)
-        if found is None:
+        if self._resume is None:
             trainer.train()
-            return
-        path, marker = found
-        self._context.event(
-            f"Resuming from the checkpoint at step {marker.step}.", data={"step": marker.step}
-        )
-        for name, value in marker.progress.items():
-            setattr(self._counters, name, value)
-        trainer.train(resume_from_checkpoint=str(path))
+        elif self._counters.ended:
+            trainer.take_up(self._resume.path)
+            choose_best(self._context, self._checkpoints, trainer.state)
+            trainer.load_best()
+        else:
+            trainer.train(resume_from_checkpoint=str(self._resume.path))
 
     def _finish(
         self,
@@ -143,7 +160,6 @@ class TrainingRun:
         plan: Plan,
         encoded: tuple[EncodedRows, EncodedRows],
         template: PromptTemplate,
-        before: float | None,
     ) -> dict[str, Any]:
         self._context.progress(trainer.state.global_step, trainer.state.max_steps, "writing the adapter")
         train, validation = encoded
@@ -157,14 +173,14 @@ class TrainingRun:
                 "The trained adapter changes no log-probability of any text that it was measured on.",
                 hint="Raise learning_rate, epochs or lora_r.",
             )
-        metrics = self._metrics(trainer, before) | {
+        metrics = self._metrics(trainer) | {
             "fingerprint_mean_change": fingerprint.mean_change,
             "fingerprint_max_change": fingerprint.max_change,
         }
         outcome = artifact.Outcome(
             metrics=metrics,
             data={"train": train.summary(), "validation": validation.summary()},
-            history=trainer.state.log_history,
+            history=[line for line in trainer.state.log_history if "loss" in line or "eval_loss" in line],
             lineage=self._lineage(trainer),
         )
         artifact.write_documents(directory, self._order, plan, outcome, fingerprint)
@@ -172,19 +188,19 @@ class TrainingRun:
             trainer, plan, outcome, artifact.publish(directory, self._context.workdir / "artifact")
         )
 
-    def _metrics(self, trainer: AnswerTrainer, before: float | None) -> dict[str, float]:
+    def _metrics(self, trainer: AnswerTrainer) -> dict[str, float]:
         history = trainer.state.log_history
         losses = [line["loss"] for line in history if "loss" in line][-LAST_LOSSES:]
-        counters = asdict(self._counters)
+        counters = self._counters
         metrics = {
             "train_loss": sum(losses) / max(len(losses), 1),
-            "tokens": float(counters["tokens"]),
-            "supervised_tokens": float(counters["supervised_tokens"]),
-            "tokens_per_s": counters["tokens"] / max(counters["seconds"], 1e-9),
-            "duration_s": time.monotonic() - self._started,
+            "tokens": float(counters.tokens),
+            "supervised_tokens": float(counters.supervised_tokens),
+            "tokens_per_s": counters.tokens / max(counters.seconds, 1e-9),
+            "duration_s": self._earlier_s + time.monotonic() - self._started,
             "peak_memory_bytes": float(peak_memory_bytes()),
         }
-        if before is not None:
+        if (before := counters.loss_before) is not None:
             best = trainer.state.best_metric
             last = next((line["eval_loss"] for line in reversed(history) if "eval_loss" in line), None)
             metrics["eval_loss_before"] = before

@@ -14,11 +14,19 @@ from peft import LoraConfig, PeftModel
 from peft.tuners.tuners_utils import BaseTunerLayer
 from torch.utils.data import Sampler
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
-from transformers.trainer_callback import EarlyStoppingCallback, PrinterCallback, TrainerCallback
+from transformers.trainer import TRAINER_STATE_NAME
+from transformers.trainer_callback import (
+    EarlyStoppingCallback,
+    PrinterCallback,
+    TrainerCallback,
+    TrainerState,
+)
 from trl import SFTConfig, SFTTrainer
 
+from libs.common.errors import JobFailure
 from model_training.config.training_config import TrainingConfig
 from services.trainer.domain import Plan
+from services.trainer.recipe import checkpoints
 from services.trainer.recipe.batches import LengthBuckets, by_length, collate, passes
 from services.trainer.recipe.encode import Example
 from services.trainer.recipe.loss import IGNORED, install
@@ -26,11 +34,21 @@ from services.trainer.recipe.loss import IGNORED, install
 
 @dataclass
 class Counters:
-    """What has been computed so far, resumed attempts included. `seconds` are those of forward and backward passes."""
+    """What a checkpoint carries besides tensors: all that was computed so far, earlier attempts included.
+
+    `seconds` are those of forward and backward passes, `elapsed_s` those of whole attempts. `unreported_loss` is the sum of
+    the losses since `reported_step`, `loss_before` the validation loss of the untouched base, and `ended` says that no step
+    is left, because the last one is done or training stopped early.
+    """
 
     tokens: int = 0
     supervised_tokens: int = 0
     seconds: float = 0.0
+    elapsed_s: float = 0.0
+    unreported_loss: float = 0.0
+    reported_step: int = 0
+    loss_before: float | None = None
+    ended: bool = False
 
 
 class AnswerTrainer(SFTTrainer):
@@ -73,6 +91,7 @@ class AnswerTrainer(SFTTrainer):
         )
         self.model_accepts_loss_kwargs = True  # our loss divides by the tokens of the whole step
         self.remove_callback(PrinterCallback)
+        self.add_callback(_CarryOn(self))
         if plan.precision != "fp32":
             _leave_inputs_alone(self.model)
 
@@ -128,12 +147,51 @@ class AnswerTrainer(SFTTrainer):
         model.train(was_training)
         return total / max(tokens, 1)
 
+    def take_up(self, checkpoint: Path) -> None:
+        """Be where training ended, without a step: the state and the adapter of a checkpoint that was the last."""
+        self.state = TrainerState.load_from_json(str(checkpoint / TRAINER_STATE_NAME))
+        self._load_from_checkpoint(str(checkpoint))
+
+    def load_best(self) -> None:
+        """Put the adapter with the lowest validation loss into the model, if there was any validation."""
+        if self.state.best_model_checkpoint is not None:
+            self._load_best_model()
+
+    def _load_best_model(self) -> None:
+        """Refuse a checkpoint that is not as it was written: damaged weights load without a complaint."""
+        found = checkpoints.inspect(Path(str(self.state.best_model_checkpoint)))
+        if found.marker is None:
+            message = f"The best checkpoint, of step {found.step}, is damaged: {found.fault}."
+            raise JobFailure("checkpoint_damaged", message, retry=True)
+        super()._load_best_model()
+
+    def _determine_best_metric(self, metrics: dict[str, float], trial: Any) -> bool:
+        """The best step always leaves a checkpoint, also between two regular ones."""
+        better = super()._determine_best_metric(metrics, trial)
+        self.control.should_save = self.control.should_save or better
+        return better
+
     def _save(self, output_dir: str | None = None, state_dict: Any = None) -> None:
         """The adapter alone: base and tokenizer do not change, and pickled arguments have no place here."""
+        self.counters.unreported_loss = float(self._tr_loss)
+        self.counters.reported_step = self._globalstep_last_logged
         save_adapter(self.model, Path(output_dir or str(self.args.output_dir)))
 
     def create_model_card(self, *args: Any, **kwargs: Any) -> None:
         """Nothing: the artifact carries our own card."""
+
+
+class _CarryOn(TrainerCallback):
+    """Gives a resumed trainer the losses that it has computed and not reported: the next report is their mean as well."""
+
+    def __init__(self, trainer: AnswerTrainer) -> None:
+        self._trainer = trainer
+
+    def on_train_begin(self, args: Any, state: TrainerState, control: Any, **_: Any) -> None:
+        """Called after the trainer has set both to zero."""
+        counters = self._trainer.counters
+        self._trainer._tr_loss += counters.unreported_loss
+        self._trainer._globalstep_last_logged = counters.reported_step
 
 
 def adapter_config(config: TrainingConfig) -> LoraConfig:

@@ -23,9 +23,9 @@ def test_the_newest_sealed_one_of_any_attempt_is_found(tmp_path: Path) -> None:
     write(tmp_path, 15, fence=2, sealed=False)  # killed in mid-save
     found = checkpoints.newest(tmp_path)
     assert found is not None
-    path, marker = found
-    assert path == expected
-    assert (marker.step, marker.fence, marker.progress) == (10, 1, {"tokens": 100})
+    assert found.path == expected
+    assert found.marker is not None
+    assert (found.marker.step, found.marker.fence, found.marker.progress) == (10, 1, {"tokens": 100})
 
 
 def test_a_damaged_one_is_passed_over(tmp_path: Path) -> None:
@@ -38,7 +38,7 @@ def test_a_damaged_one_is_passed_over(tmp_path: Path) -> None:
     (unreadable / checkpoints.MARKER).write_text('{"step": 2', encoding="utf-8")
     found = checkpoints.newest(tmp_path)
     assert found is not None
-    assert found[0] == good
+    assert found.path == good
 
 
 def test_of_two_attempts_at_a_step_the_later_counts(tmp_path: Path) -> None:
@@ -46,7 +46,7 @@ def test_of_two_attempts_at_a_step_the_later_counts(tmp_path: Path) -> None:
     later = write(tmp_path, 5, fence=10)
     found = checkpoints.newest(tmp_path)
     assert found is not None
-    assert found[0] == later
+    assert found.path == later
 
 
 def test_nothing_is_found_where_nothing_is(tmp_path: Path) -> None:
@@ -55,5 +55,5 @@ def test_nothing_is_found_where_nothing_is(tmp_path: Path) -> None:
 
 def test_rotation_keeps_the_newest_and_the_best(tmp_path: Path) -> None:
     paths = [write(tmp_path, step) for step in (2, 4, 6, 8, 10)]
-    assert checkpoints.rotate(tmp_path, keep=2, best_step=4) == [6, 2]
+    assert checkpoints.rotate(tmp_path, 1, keep=2, best_step=4) == [6, 2]
     assert [path.exists() for path in paths] == [False, True, False, True, True]

@@ -1,0 +1,322 @@
+"""An attempt that was killed, at any moment, and the attempts after it: together they are one uninterrupted job, to the bit.
+
+Each attempt runs in a forked process, which costs no import, and is ended by SIGKILL.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import signal
+import time
+import traceback
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from libs.common.errors import JobFailure, JobStopped
+from services.trainer.domain import TrainOrder
+from services.trainer.recipe import checkpoints, run
+
+MakeOrder = Callable[..., TrainOrder]
+DRAWS: dict[str, Any] = {"lora_dropout": 0.2, "epochs": 3, "keep_checkpoints": 2}
+"""Settings under which a step draws random numbers, and the job has 21 steps in three passes over the rows."""
+EXACT = ("loss", "grad_norm", "learning_rate", "eval_loss", "tokens", "supervised_tokens")
+
+
+class PipeContext:
+    """The child's context over a pipe, without the job runtime."""
+
+    def __init__(self, workdir: Path, fence: int, pipe: int, pause_at: int | None) -> None:
+        self.job_id, self.attempt, self.fence, self.workdir = "ftjob_test", fence, fence, workdir
+        self._pipe = pipe
+        self._pause_at = pause_at
+        self._step = 0
+
+    def _send(self, **message: Any) -> None:
+        os.write(self._pipe, (json.dumps(message) + "\n").encode())
+
+    def event(self, message: str, *, type: str = "message", level: str = "info", data: Any = None) -> None:
+        self._send(kind="event", text=message, type=type, level=level)
+
+    def progress(self, step: int, total: int, message: str = "", eta_s: float | None = None) -> None:
+        self._step = step
+
+    def metrics(self, step: int, values: dict[str, float]) -> None:
+        self._step = step
+        self._send(kind="metrics", step=step, values=values)
+
+    def output(self, name: str, data: dict[str, Any]) -> None:
+        self._send(kind="output", name=name, data=data)
+
+    def stop_requested(self) -> str | None:
+        return "pause" if self._pause_at is not None and self._step >= self._pause_at else None
+
+    def check_stop(self) -> None:
+        """Nobody asks before the first step."""
+
+
+@dataclass
+class Attempt:
+    """What one attempt said, and its result unless it was killed or paused."""
+
+    messages: list[dict[str, Any]] = field(default_factory=list)
+    result: dict[str, Any] | None = None
+    failure: str | None = None
+
+    @property
+    def points(self) -> dict[int, dict[str, float]]:
+        return {m["step"]: m["values"] for m in self.messages if m["kind"] == "metrics"}
+
+    @property
+    def events(self) -> list[str]:
+        return [m["text"] for m in self.messages if m["kind"] == "event"]
+
+    @property
+    def warnings(self) -> list[str]:
+        return [m["text"] for m in self.messages if m["kind"] == "event" and m["level"] == "warn"]
+
+
+Killer = Callable[[list[dict[str, Any]]], float | None]
+"""Looks at what was said so far and says after how many seconds to kill, None for not yet."""
+
+
+class Job:
+    """A job and its attempts."""
+
+    def __init__(self, order: TrainOrder, workdir: Path) -> None:
+        self.order = order
+        self.workdir = workdir
+        self.fence = 0
+
+    def attempt(self, killer: Killer | None = None, *, pause_at: int | None = None) -> Attempt:
+        """Run one attempt in a process of its own; `killer` ends it by SIGKILL."""
+        self.fence += 1
+        read, write = os.pipe()
+        process = os.fork()
+        if process == 0:
+            os.close(read)
+            self._train(PipeContext(self.workdir, self.fence, write, pause_at), write)
+        os.close(write)
+        try:
+            return self._follow(read, process, killer)
+        finally:
+            os.close(read)
+            os.kill(process, signal.SIGKILL)
+            os.waitpid(process, 0)
+
+    def _train(self, context: PipeContext, pipe: int) -> None:
+        try:
+            last = {"kind": "result", "data": run.train(context, self.order)}  # pyright: ignore[reportArgumentType]
+        except JobStopped:
+            last = {"kind": "stopped"}
+        except JobFailure as failure:
+            last = {"kind": "failure", "code": failure.error.code}
+        except BaseException:
+            last = {"kind": "failure", "code": traceback.format_exc()}
+        os.write(pipe, (json.dumps(last) + "\n").encode())
+        os._exit(0)
+
+    def _follow(self, pipe: int, process: int, killer: Killer | None) -> Attempt:
+        attempt = Attempt()
+        with os.fdopen(os.dup(pipe), encoding="utf-8") as lines:
+            for line in lines:
+                if not line.endswith("\n"):
+                    break  # killed while it wrote
+                message = json.loads(line)
+                if message["kind"] == "result":
+                    attempt.result = message["data"]
+                elif message["kind"] == "failure":
+                    attempt.failure = message["code"]
+                elif message["kind"] != "stopped":
+                    attempt.messages.append(message)
+                    delay = killer(attempt.messages) if killer else None
+                    if delay is not None:
+                        time.sleep(delay)
+                        os.kill(process, signal.SIGKILL)
+                        killer = None
+        return attempt
+
+
+def after_metrics(count: int, delay_s: float = 0.0) -> Killer:
+    """Kill so long after the attempt has reported so many steps."""
+
+    def killer(messages: list[dict[str, Any]]) -> float | None:
+        return delay_s if sum(m["kind"] == "metrics" for m in messages) >= count else None
+
+    return killer
+
+
+def adapter(attempt: Attempt) -> dict[str, torch.Tensor]:
+    assert attempt.result is not None, attempt.failure
+    return load_file(Path(attempt.result["directory"]) / "adapter_model.safetensors")
+
+
+def assert_one_job(whole: Attempt, parts: list[Attempt]) -> None:
+    """The parts together said and made what the uninterrupted job did."""
+    together: dict[int, dict[str, float]] = {}
+    for part in parts:
+        together |= part.points
+        for step, values in part.points.items():
+            for name in EXACT:
+                expected = whole.points[step].get(name)
+                if name in values:
+                    assert values[name] == expected, (step, name)
+    assert together.keys() == whole.points.keys()
+    assert all(together[step].keys() == whole.points[step].keys() for step in together)
+    left, right = adapter(whole), adapter(parts[-1])
+    assert left.keys() == right.keys()
+    assert all(torch.equal(left[name], right[name]) for name in left)
+    assert whole.result is not None
+    assert parts[-1].result is not None
+    for name in ("best_step", "steps", "trained_tokens", "early_stopped"):
+        assert parts[-1].result[name] == whole.result[name], name
+    for name in ("train_loss", "eval_loss", "eval_loss_before", "tokens"):
+        assert parts[-1].result["metrics"][name] == whole.result["metrics"][name], name
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory, tiny_order: MakeOrder) -> Attempt:
+    """The job without an interruption."""
+    attempt = Job(tiny_order(**DRAWS), tmp_path_factory.mktemp("whole")).attempt()
+    assert attempt.result is not None, attempt.failure
+    assert attempt.result["steps"] == 21
+    return attempt
+
+
+@pytest.mark.parametrize(
+    "seed", [0, 1, *(pytest.param(seed, marks=pytest.mark.slow) for seed in range(2, 40))]
+)
+def test_killed_twice_at_any_moment_it_is_the_same_job(
+    whole: Attempt, tiny_order: MakeOrder, tmp_path: Path, seed: int
+) -> None:
+    luck = random.Random(seed)
+    job = Job(tiny_order(**DRAWS), tmp_path)
+    first = job.attempt(after_metrics(luck.randint(1, 20), luck.uniform(0, 0.1)))
+    second = job.attempt(after_metrics(luck.randint(1, 6), luck.uniform(0, 0.1)))
+    third = job.attempt()
+    assert_one_job(whole, [first, second, third])
+    assert sum("Validation loss" in text and "before training" in text for text in third.events) <= 1
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("step", range(1, 21))
+def test_paused_after_any_step_it_is_the_same_job(
+    whole: Attempt, tiny_order: MakeOrder, tmp_path: Path, step: int
+) -> None:
+    job = Job(tiny_order(**DRAWS), tmp_path)
+    assert_one_job(whole, [job.attempt(pause_at=step), job.attempt()])
+
+
+def test_a_report_over_several_steps_that_a_pause_falls_into_is_the_same(
+    tiny_order: MakeOrder, tmp_path: Path
+) -> None:
+    order = tiny_order(**DRAWS, logging_steps=4)
+    whole = Job(order, tmp_path / "whole").attempt()
+    job = Job(order, tmp_path / "parts")
+    first = job.attempt(pause_at=4)  # its next checkpoint is that of step 5
+    assert f"Checkpoint at step {max(_checkpoint_steps(first))}." in first.events
+    assert_one_job(whole, [first, job.attempt()])
+
+
+@pytest.mark.parametrize("where", ["published", "ended early"])
+def test_killed_between_the_last_step_and_the_end_it_takes_no_other_step(
+    tiny_order: MakeOrder, tmp_path: Path, where: str
+) -> None:
+    worse = {"epochs": 8, "eval_steps": 1, "learning_rate": 0.3, "early_stopping_patience": 2}
+    order = tiny_order(**(DRAWS if where == "published" else {**worse, "keep_checkpoints": 4}))
+    whole = Job(order, tmp_path / "whole").attempt()
+    assert whole.result is not None
+    last = whole.result["steps"]
+    job = Job(order, tmp_path / "parts")
+    first = job.attempt(lambda said: 0.0 if said[-1].get("data", {}).get("step") == last else None)
+    assert first.result is None
+    second = job.attempt()
+    assert not second.points
+    assert_one_job(whole, [first, second])
+
+
+def _checkpoint_steps(attempt: Attempt) -> list[int]:
+    return [
+        m["data"]["step"] for m in attempt.messages if m["kind"] == "output" and m["name"] == "checkpoint"
+    ]
+
+
+def _damage(path: Path, how: str) -> str:
+    """Damage a checkpoint; returns words that its complaint must have."""
+    weights = path / "adapter_model.safetensors"
+    content = weights.read_bytes()
+    match how:
+        case "truncated":
+            weights.write_bytes(content[: len(content) // 2])
+            return "adapter_model.safetensors is not what was written"
+        case "byte flipped":
+            state = path / "optimizer.pt"
+            moments = bytearray(state.read_bytes())
+            moments[len(moments) // 2] ^= 1
+            state.write_bytes(moments)
+            return "optimizer.pt is not what was written"
+        case "without a marker":
+            (path / checkpoints.MARKER).unlink()
+            return "it was not finished"
+        case "marker of another step":
+            marker = json.loads((path / checkpoints.MARKER).read_text(encoding="utf-8"))
+            (path / checkpoints.MARKER).write_text(json.dumps({**marker, "step": 2}), encoding="utf-8")
+            return "that of step 2"
+        case _:
+            (path / "rng_state.pth").unlink()
+            return "files are missing"
+
+
+@pytest.mark.parametrize(
+    "how", ["truncated", "byte flipped", "without a marker", "marker of another step", "file missing"]
+)
+def test_a_damaged_checkpoint_is_named_and_the_one_before_is_used(
+    whole: Attempt, tiny_order: MakeOrder, tmp_path: Path, how: str
+) -> None:
+    job = Job(tiny_order(**DRAWS), tmp_path)
+    first = job.attempt(after_metrics(9))
+    [damaged, before] = [found for found in checkpoints.survey(tmp_path / "checkpoints")][:2]
+    words = _damage(damaged.path, how)
+    second = job.attempt()
+    complaints = [text for text in second.warnings if f"step {damaged.step}" in text and words in text]
+    assert len(complaints) == 1
+    assert f"Resuming from the checkpoint at step {before.step}." in second.events
+    [kept] = [m["data"]["kept"] for m in second.messages if m.get("name") == "checkpoints"]
+    assert max(one["step"] for one in kept) == before.step
+    assert_one_job(whole, [first, second])
+
+
+def test_when_nothing_is_whole_it_begins_again(whole: Attempt, tiny_order: MakeOrder, tmp_path: Path) -> None:
+    job = Job(tiny_order(**DRAWS), tmp_path)
+    first = job.attempt(after_metrics(5))
+    for found in checkpoints.survey(tmp_path / "checkpoints"):
+        _damage(found.path, "truncated")
+    second = job.attempt()
+    assert "There is no checkpoint to go on from; training starts from the beginning." in second.events
+    assert_one_job(whole, [first, second])
+
+
+def test_a_lost_best_checkpoint_is_never_passed_off(tiny_order: MakeOrder, tmp_path: Path) -> None:
+    worse = {"epochs": 8, "eval_steps": 1, "learning_rate": 0.3, "early_stopping_patience": 3}
+    job = Job(tiny_order(**worse), tmp_path)
+    whole = job.attempt()
+    assert whole.result is not None
+    best = whole.result["best_step"]
+    [path] = (tmp_path / "checkpoints").glob(f"fence-*/checkpoint-{best}")
+    _damage(path, "truncated")
+    again = job.attempt()
+    assert again.result is not None
+    assert any(f"The best checkpoint, of step {best}, is lost" in text for text in again.warnings)
+    second_best = again.result["best_step"]
+    assert second_best != best
+    assert again.result["metrics"]["eval_loss"] == whole.points[second_best]["eval_loss"]
+    [kept] = (tmp_path / "checkpoints").glob(f"fence-*/checkpoint-{second_best}")
+    stored = load_file(kept / "adapter_model.safetensors")
+    assert all(torch.equal(stored[name], tensor) for name, tensor in adapter(again).items())
