@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager
 
 import structlog
 import uvicorn
-from fastapi import FastAPI, Request, Response
+from fastapi import FastAPI, Response
 from fastapi.responses import JSONResponse
 from prometheus_client import CONTENT_TYPE_LATEST, Counter, Histogram, generate_latest
+from starlette.datastructures import Headers, MutableHeaders
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from ulid import ULID
 
 from libs.common import problems
@@ -46,7 +48,7 @@ def create_app(
     """
     app = FastAPI(title=title or name, description=description, lifespan=lifespan, version="0.1.0")
     problems.install(app)
-    app.middleware("http")(_observe(name))
+    app.add_middleware(Observer, service=name)
 
     @app.get("/healthz", tags=["health"], summary="Is the process alive?", include_in_schema=False)
     def healthz() -> JSONResponse:
@@ -69,19 +71,32 @@ def _health(reason: str | None) -> JSONResponse:
     return JSONResponse({"status": "unavailable", "reason": reason}, 503)
 
 
-def _observe(name: str) -> Callable[[Request, Callable[[Request], Awaitable[Response]]], Awaitable[Response]]:
-    async def observe(request: Request, call_next: Callable[[Request], Awaitable[Response]]) -> Response:
-        request_id = request.headers.get("x-request-id") or f"req_{str(ULID()).lower()}"
-        started = time.perf_counter()
-        with structlog.contextvars.bound_contextvars(request_id=request_id):
-            response = await call_next(request)
-        route = getattr(request.scope.get("route"), "path", "unmatched")
-        REQUESTS.labels(name, request.method, route, response.status_code).inc()
-        LATENCY.labels(name, request.method, route).observe(time.perf_counter() - started)
-        response.headers["x-request-id"] = request_id
-        return response
+class Observer:
+    """Counts and times every request, and gives it an id for the logs. Streams pass through untouched."""
 
-    return observe
+    def __init__(self, app: ASGIApp, service: str) -> None:
+        self._app = app
+        self._service = service
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """See `https://asgi.readthedocs.io/en/latest/specs/www.html`."""
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        given = Headers(scope=scope).get("x-request-id")
+        request_id = given or f"req_{str(ULID()).lower()}"
+        started = time.perf_counter()
+
+        async def observed(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                MutableHeaders(scope=message)["x-request-id"] = request_id
+                route = getattr(scope.get("route"), "path", "unmatched")
+                REQUESTS.labels(self._service, scope["method"], route, message["status"]).inc()
+                LATENCY.labels(self._service, scope["method"], route).observe(time.perf_counter() - started)
+            await send(message)
+
+        with structlog.contextvars.bound_contextvars(request_id=request_id):
+            await self._app(scope, receive, observed)
 
 
 def server(app: FastAPI, url: str) -> uvicorn.Server:

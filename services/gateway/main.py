@@ -21,6 +21,7 @@ from services.gateway.adapters.postgres_listener import JobListener
 from services.gateway.api import chat, files, fine_tuning, jobs, models, monitoring, work
 from services.gateway.api.dependencies import Gateway
 from services.gateway.service import keys
+from services.gateway.service.feeds import Feeds
 from services.gateway.service.files import FileService
 from services.gateway.settings import GatewaySettings
 
@@ -41,7 +42,7 @@ def build(settings: GatewaySettings) -> FastAPI:
         database=database,
         files=FileService(settings.home, settings.max_file_bytes),
         artifacts=ArtifactStore(settings.home / "artifacts"),
-        listener=listener,
+        feeds=Feeds(database, listener),
         http=httpx.Client(**client),
         streaming=httpx.AsyncClient(**client, limits=httpx.Limits(max_connections=None)),
     )

@@ -15,8 +15,8 @@ from libs.common.auth import bearer_token
 from libs.common.db.engine import Database
 from libs.common.errors import Forbidden
 from services.gateway.domain import Principal
-from services.gateway.ports import Listener
 from services.gateway.service import keys
+from services.gateway.service.feeds import Feeds
 from services.gateway.service.files import FileService
 from services.gateway.settings import GatewaySettings
 
@@ -31,7 +31,7 @@ class Gateway:
     database: Database
     files: FileService
     artifacts: ArtifactStore
-    listener: Listener
+    feeds: Feeds
     http: httpx.Client
     streaming: httpx.AsyncClient
 

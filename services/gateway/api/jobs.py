@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import AsyncGenerator
 from typing import Annotated
 
 from fastapi import APIRouter, Header, Query, Request
@@ -11,10 +9,8 @@ from fastapi.responses import StreamingResponse
 from starlette.concurrency import run_in_threadpool
 
 from libs.common.errors import InvalidInput
-from libs.common.jobs import transitions
 from model_training.contracts.base import Page
-from model_training.contracts.jobs import Job, JobEvent, JobKind, JobProgress, JobState, MetricPoint
-from services.gateway import repository
+from model_training.contracts.jobs import Job, JobEvent, JobKind, JobState, MetricPoint
 from services.gateway.api.dependencies import After, Gateway, Limit, Parts, Reader, Submitter
 from services.gateway.domain import Principal
 from services.gateway.service import jobs
@@ -103,45 +99,12 @@ async def events(
     )  # a job that is not there is a 404, not a broken stream
     start = int(last_event_id) if last_event_id else after
     return StreamingResponse(
-        _stream(gateway, job_id, start), media_type="text/event-stream", headers={"Cache-Control": "no-store"}
+        gateway.feeds.stream(job_id, start, gateway.settings.sse_heartbeat_s),
+        media_type="text/event-stream",
+        headers={"Cache-Control": "no-store"},
     )
 
 
 def _page(gateway: Gateway, who: Principal, job_id: str, after: int, limit: int) -> Page[JobEvent]:
     with gateway.database.session() as session:
         return jobs.events(session, who, job_id, after, limit)
-
-
-async def _stream(gateway: Gateway, job_id: str, sequence: int) -> AsyncGenerator[str]:
-    """Events as they come, the newest progress between them, and `end` after the last."""
-    progress: JobProgress | None = None
-    yield "retry: 2000\n\n"
-    async with gateway.listener.watch(job_id) as news:
-        while True:
-            news.clear()
-            batch, now, ended = await run_in_threadpool(_read, gateway, job_id, sequence)
-            for event in batch:
-                sequence = event.sequence
-                yield f"id: {sequence}\nevent: {event.type}\ndata: {event.model_dump_json()}\n\n"
-            if now != progress:
-                progress = now
-                yield f"event: progress\ndata: {now.model_dump_json()}\n\n"
-            if ended and len(batch) < BATCH:
-                yield "event: end\ndata: {}\n\n"
-                return
-            if len(batch) == BATCH:
-                continue
-            try:
-                await asyncio.wait_for(news.wait(), gateway.settings.sse_heartbeat_s)
-            except TimeoutError:
-                yield ": alive\n\n"
-
-
-def _read(gateway: Gateway, job_id: str, sequence: int) -> tuple[list[JobEvent], JobProgress, bool]:
-    with gateway.database.session() as session:
-        # The state is read before the events: an end that is seen has all its events already.
-        row = repository.job(session, job_id)
-        ended = transitions.is_final(row)
-        progress = jobs.progress_of(row)
-        batch = [jobs.describe_event(e) for e in repository.events_after(session, job_id, sequence, BATCH)]
-    return batch, progress, ended
