@@ -77,17 +77,21 @@ def python_paths() -> list[str]:
     return list(dict.fromkeys(os.path.realpath(path) for path in [*paths, str(dynload)]))
 
 
+def library_paths() -> list[str]:
+    """The folders of the shared libraries that this interpreter uses. Its modules find theirs in them too.
+
+    Not all of `/usr/lib`: other programs keep interpreters of their own there, with packages of their own.
+    """
+    with open("/proc/self/maps", encoding="utf-8", errors="replace") as maps:
+        fields = [line.split(maxsplit=5) for line in maps]
+    files = {Path(columns[5].strip()) for columns in fields if len(columns) == 6}
+    packages = {"site-packages", "dist-packages"}
+    return sorted({str(f.parent) for f in files if ".so" in f.suffixes and not packages & set(f.parts)})
+
+
 def host_paths() -> list[str]:
     """What of the host is seen: the standard library, shared libraries, time zones."""
-    wanted = [
-        *python_paths(),
-        f"{sys.base_prefix}/lib",
-        "/lib",
-        "/lib64",
-        "/usr/lib",
-        "/usr/lib64",
-        "/usr/share/zoneinfo",
-    ]
+    wanted = [*python_paths(), *library_paths(), "/lib64", "/usr/lib64", "/usr/share/zoneinfo"]
     real = sorted({os.path.realpath(path) for path in wanted if os.path.exists(path)})
     return [path for path in real if not any(path.startswith(f"{other}/") for other in real)]
 
