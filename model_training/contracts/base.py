@@ -1,18 +1,99 @@
-"""The base of every wire model and the shapes that all lists share."""
+"""The base of every wire model, the kinds of text and number that requests may carry, and the shape of all lists."""
 
 from __future__ import annotations
 
-from typing import Generic, Literal, TypeVar
+import math
+import re
+from typing import Annotated, Any, Generic, Literal, TypeVar
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
+from pydantic_core import PydanticCustomError
 
 Item = TypeVar("Item")
+
+# Characters that PostgreSQL cannot store (NUL), that are no Unicode text (lone surrogates), or, in a name, that make it
+# read as another one: control characters and those that turn the direction of writing.
+_UNSTORABLE = re.compile("[\x00\ud800-\udfff]")
+_UNPRINTABLE = re.compile(
+    "[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ufeff\ud800-\udfff]"
+)
+
+
+def plain_text(value: str) -> str:
+    """The text itself, if it is fit for a name.
+
+    Raises:
+        ValueError: it holds a control character or one that turns the direction of writing.
+    """
+    if found := _UNPRINTABLE.search(value):
+        raise PydanticCustomError(
+            "unprintable_text",
+            "a name may not hold control characters or marks that turn the direction of writing; "
+            "character {position} is {character}",
+            {"position": found.start() + 1, "character": f"U+{ord(found.group()):04X}"},
+        )
+    return value
+
+
+Name = Annotated[str, Field(min_length=1, max_length=100), AfterValidator(plain_text)]
+"""A name that people read."""
+
+Reference = Annotated[str, Field(min_length=1, max_length=200)]
+"""An id, or the name of a model."""
+
+Reason = Annotated[str, Field(max_length=1000), AfterValidator(plain_text)]
+"""Why something was changed, for whoever reads the history."""
+
+Metadata = Annotated[
+    dict[
+        Annotated[str, Field(min_length=1, max_length=64), AfterValidator(plain_text)],
+        Annotated[str, Field(max_length=512)],
+    ],
+    Field(max_length=16, examples=[{"team": "search"}]),
+]
+"""Up to 16 pairs of your own, kept with the job."""
+
+Flag = Annotated[bool, Field(strict=True)]
+Whole = Annotated[int, Field(strict=True)]
+Number = Annotated[float, Field(strict=True, allow_inf_nan=False)]
+Seed = Annotated[int, Field(strict=True, ge=0, le=2**31 - 1)]
 
 
 class Wire(BaseModel):
     """A message on the wire: unknown fields are refused, so that a typing error is an answer and not a silent default."""
 
     model_config = ConfigDict(extra="forbid", protected_namespaces=())
+
+    @model_validator(mode="before")
+    @classmethod
+    def _storable(cls, data: Any) -> Any:
+        refuse_unstorable(data)
+        return data
+
+
+def refuse_unstorable(value: Any, path: str = "") -> None:
+    """Walk through a decoded JSON value.
+
+    Raises:
+        PydanticCustomError: a text in it cannot be stored, or a number is not finite; its context's `path` says where.
+    """
+    if isinstance(value, str):
+        if found := _UNSTORABLE.search(value):
+            raise PydanticCustomError(
+                "unstorable_text",
+                "{path} holds the character {character}, which cannot be stored",
+                {"path": path or "the text", "character": f"U+{ord(found.group()):04X}"},
+            )
+    elif isinstance(value, float):
+        if not math.isfinite(value):
+            raise PydanticCustomError("infinite", "{path} is not a finite number", {"path": path or "the value"})
+    elif isinstance(value, dict):
+        for key, inner in value.items():  # pyright: ignore[reportUnknownVariableType]
+            refuse_unstorable(key, f"{path} (a key)".lstrip())
+            refuse_unstorable(inner, f"{path}.{key}".lstrip("."))
+    elif isinstance(value, list):
+        for position, inner in enumerate(value):  # pyright: ignore[reportUnknownVariableType, reportUnknownArgumentType]
+            refuse_unstorable(inner, f"{path}.{position}".lstrip("."))
 
 
 class Reply(BaseModel):

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from model_training.contracts.base import Reply, Wire
+from model_training.contracts.base import Flag, Number, Reference, Reply, Whole, Wire
+
+Tokens = Annotated[Whole, Field(ge=1, le=32_768)]
+StopText = Annotated[str, Field(min_length=1, max_length=1000)]
 
 
 class ChatMessage(Reply):
@@ -19,7 +22,7 @@ class ChatMessage(Reply):
 class StreamOptions(Reply):
     """OpenAI's `stream_options`."""
 
-    include_usage: bool = False
+    include_usage: Flag = False
 
 
 class Sampling(BaseModel):
@@ -27,13 +30,13 @@ class Sampling(BaseModel):
 
     model_config = ConfigDict(extra="ignore", protected_namespaces=())
 
-    model: str = Field(examples=["gemma-3-270m"])
-    max_tokens: int | None = Field(default=None, ge=1, le=32_768)
-    temperature: float = Field(default=0.0, ge=0, le=2)
-    top_p: float = Field(default=1.0, gt=0, le=1)
-    seed: int | None = None
-    stop: str | list[str] | None = None
-    stream: bool = False
+    model: Reference = Field(examples=["gemma-3-270m", "champion"])
+    max_tokens: Tokens | None = None
+    temperature: Annotated[Number, Field(ge=0, le=2)] = 0.0
+    top_p: Annotated[Number, Field(gt=0, le=1)] = 1.0
+    seed: Annotated[Whole, Field(ge=-(2**63), le=2**63 - 1)] | None = None
+    stop: StopText | Annotated[list[StopText], Field(max_length=16)] | None = None
+    stream: Flag = False
     stream_options: StreamOptions | None = None
 
 
@@ -41,18 +44,22 @@ class Retrieval(Wire):
     """How a `rag:<index>@<model>` searches and packs; what is left out is the service's default."""
 
     mode: Literal["hybrid", "dense", "bm25"] | None = None
-    passages: int | None = Field(default=None, ge=1, le=50, description="Passages in the prompt at most.")
-    context_tokens: int | None = Field(
-        default=None, ge=0, le=100_000, description="Tokens of the served model that passages may cost."
+    passages: Annotated[Whole, Field(ge=1, le=50)] | None = Field(
+        default=None, description="Passages in the prompt at most."
+    )
+    context_tokens: Annotated[Whole, Field(ge=0, le=100_000)] | None = Field(
+        default=None, description="Tokens of the served model that passages may cost."
     )
 
 
 class ChatRequest(Sampling):
     """Create a chat completion."""
 
-    messages: list[ChatMessage] = Field(min_length=1)
-    max_completion_tokens: int | None = Field(default=None, ge=1, le=32_768)
-    return_prompt: bool = Field(
+    messages: list[ChatMessage] = Field(
+        min_length=1, max_length=1000, examples=[[{"role": "user", "content": "What does chunked() do?"}]]
+    )
+    max_completion_tokens: Tokens | None = None
+    return_prompt: Flag = Field(
         default=False, description="Return the prompt as the model read it, as `prompt`."
     )
     retrieval: Retrieval | None = Field(default=None, description="For `rag:…` models; ignored by others.")
@@ -61,7 +68,7 @@ class ChatRequest(Sampling):
 class CompletionRequest(Sampling):
     """Create a text completion; the prompt is taken as it is, no template is put around it."""
 
-    prompt: str
+    prompt: str = Field(examples=["def add(a, b):"])
 
 
 class Usage(Reply):

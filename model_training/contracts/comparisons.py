@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from datetime import datetime
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
-from model_training.contracts.base import Reply, Wire
+from model_training.contracts.base import Metadata, Name, Number, Reference, Reply, Seed, Wire
 from model_training.contracts.evaluations import ItemResult, PromptSpec, SuiteSpec
 from model_training.contracts.jobs import JobError, JobProgress, JobState
 
@@ -15,36 +15,38 @@ from model_training.contracts.jobs import JobError, JobProgress, JobState
 class ArmSpec(Wire):
     """One way to answer. `evaluation` reuses a finished evaluation; otherwise one is run."""
 
-    name: str = Field(examples=["base", "rag", "tuned", "tuned+rag"], min_length=1, max_length=64)
-    model: str
+    name: Annotated[Name, Field(max_length=64)] = Field(examples=["base", "rag", "tuned", "tuned+rag"])
+    model: Reference = Field(examples=["gemma-3-270m"])
     prompt: PromptSpec | None = None
-    evaluation: str | None = None
+    evaluation: Reference | None = None
 
 
 class Prices(Wire):
     """What compute costs, in US dollars. The default is an hour of a two-core cloud machine."""
 
-    machine_hour_usd: float = Field(default=0.10, ge=0)
+    machine_hour_usd: Annotated[Number, Field(ge=0, le=1e6)] = 0.10
 
 
 class ComparisonCreate(Wire):
     """Compare arms on suites, or on free questions (`test_queries`), which are shown side by side."""
 
-    arms: list[ArmSpec] = Field(min_length=1)
-    suites: list[SuiteSpec] = []
-    test_queries: list[str] = []
+    arms: list[ArmSpec] = Field(min_length=1, max_length=32)
+    suites: list[SuiteSpec] = Field(default=[], max_length=100)
+    test_queries: list[Annotated[str, Field(min_length=1, max_length=50_000)]] = Field(
+        default=[], max_length=1000, examples=[["How do I split a list into pieces of three?"]]
+    )
     prompt: PromptSpec = PromptSpec()
     prices: Prices = Prices()
-    alpha: float = Field(default=0.05, gt=0, lt=0.5)
-    smallest_useful_difference: float = Field(default=0.05, gt=0, lt=1)
-    training_job: str | None = Field(
+    alpha: Annotated[Number, Field(gt=0, lt=0.5)] = 0.05
+    smallest_useful_difference: Annotated[Number, Field(gt=0, lt=1)] = 0.05
+    training_job: Reference | None = Field(
         default=None, description="Whose time and cost count for the tuned arms."
     )
     dataset: dict[str, Any] | None = Field(
         default=None, description="The data set's report, shown in the report."
     )
-    seed: int = 0
-    metadata: dict[str, str] = {}
+    seed: Seed = 0
+    metadata: Metadata = {}
 
 
 class ArmResult(Reply):

@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
-from model_training.contracts.base import Reply, Wire
+from model_training.contracts.base import Metadata, Name, Reference, Reply, Seed, Whole, Wire
 from model_training.contracts.indexes import Source
 from model_training.contracts.jobs import JobError, JobProgress, JobState
 
@@ -64,27 +64,29 @@ class EvaluationItem(Wire):
 class SuiteSpec(Wire):
     """A suite by name (`humaneval`, or a name that the file's items carry) and, for your own items, their file."""
 
-    name: str = Field(examples=["code_generation"])
-    file: str | None = Field(default=None, examples=["file_01jabc"])
-    limit: int | None = Field(default=None, ge=1)
+    name: Name = Field(examples=["code_generation"])
+    file: Reference | None = Field(default=None, examples=["file_01jabc"])
+    limit: Annotated[Whole, Field(ge=1, le=1_000_000)] | None = None
 
 
 class PromptSpec(Wire):
     """How questions are put. `shots="auto"` shows examples to a model that was never instructed, and none to others."""
 
-    shots: Literal["auto"] | int = "auto"
-    examples_file: str | None = Field(default=None, description="Training file that examples are taken from.")
-    max_tokens: int = Field(default=64, ge=1, le=4096)
+    shots: Literal["auto"] | Annotated[Whole, Field(ge=0, le=64)] = "auto"
+    examples_file: Reference | None = Field(
+        default=None, description="Training file that examples are taken from."
+    )
+    max_tokens: Annotated[Whole, Field(ge=1, le=4096)] = 64
 
 
 class EvaluationCreate(Wire):
     """Evaluate one model: a base, a tuned id, or `rag:<index>@<model>`."""
 
-    model: str = Field(examples=["gemma-3-270m", "rag:docs@gemma-3-270m"])
-    suites: list[SuiteSpec] = Field(min_length=1)
+    model: Reference = Field(examples=["gemma-3-270m", "rag:docs@gemma-3-270m"])
+    suites: list[SuiteSpec] = Field(min_length=1, max_length=100)
     prompt: PromptSpec = PromptSpec()
-    seed: int = 0
-    metadata: dict[str, str] = {}
+    seed: Seed = 0
+    metadata: Metadata = {}
 
 
 class ItemResult(Reply):

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import Field
+from pydantic import AfterValidator, Field
 
-from model_training.contracts.base import Reply, Wire
+from model_training.contracts.base import Metadata, Number, Reference, Reply, Seed, Whole, Wire, plain_text
 from model_training.contracts.jobs import JobError, JobProgress, JobState
 
 Auto = Literal["auto"]
@@ -15,9 +15,9 @@ Auto = Literal["auto"]
 class Hyperparameters(Wire):
     """OpenAI's three. `auto` takes the value of the training configuration."""
 
-    batch_size: Auto | int = Field(default="auto")
-    learning_rate_multiplier: Auto | float = Field(default="auto")
-    n_epochs: Auto | int = Field(default="auto")
+    batch_size: Auto | Annotated[Whole, Field(ge=1, le=4096)] = "auto"
+    learning_rate_multiplier: Auto | Annotated[Number, Field(gt=0, le=10_000)] = "auto"
+    n_epochs: Auto | Annotated[Whole, Field(ge=1, le=1000)] = "auto"
 
 
 class SupervisedMethod(Wire):
@@ -36,16 +36,20 @@ class Method(Wire):
 class FineTuningJobCreate(Wire):
     """Ask for a tuned model. `training` overrides single fields of `TrainingConfig` and wins over `hyperparameters`."""
 
-    model: str = Field(examples=["gemma-3-270m"])
-    training_file: str = Field(examples=["file_01jabc"])
-    validation_file: str | None = None
+    model: Reference = Field(examples=["gemma-3-270m"])
+    training_file: Reference = Field(examples=["file_01jabc"])
+    validation_file: Reference | None = None
     hyperparameters: Hyperparameters | None = None
     method: Method | None = None
-    suffix: str | None = Field(default=None, max_length=64)
-    seed: int | None = Field(default=None, ge=0, le=2**31 - 1)
-    metadata: dict[str, str] | None = None
-    integrations: list[Any] | None = None
-    training: dict[str, Any] | None = Field(default=None, examples=[{"learning_rate": 2e-4, "epochs": 2}])
+    suffix: Annotated[str, Field(max_length=64), AfterValidator(plain_text)] | None = None
+    seed: Seed | None = None
+    metadata: Metadata | None = None
+    integrations: list[Any] | None = Field(
+        default=None, max_length=0, description="Accepted where empty: reports go to `/v1/jobs/{id}/metrics`."
+    )
+    training: dict[str, Any] | None = Field(
+        default=None, max_length=100, examples=[{"learning_rate": 2e-4, "epochs": 2}]
+    )
 
 
 class EffectiveSetting(Reply):

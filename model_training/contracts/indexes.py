@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from datetime import datetime
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import Field
 
-from model_training.contracts.base import Reply, Wire
+from model_training.contracts.base import Metadata, Reference, Reply, Whole, Wire
 from model_training.contracts.jobs import JobError, JobProgress, JobState
 
 
@@ -38,10 +38,10 @@ class Chunk(Wire):
 class IndexCreate(Wire):
     """Build an index from uploaded files of purpose `chunks`."""
 
-    name: str = Field(min_length=1, max_length=64, pattern=r"^[a-z0-9][a-z0-9_-]*$")
-    files: list[str] = Field(min_length=1)
-    embedder: str = "all-minilm-l6-v2"
-    metadata: dict[str, str] = {}
+    name: str = Field(min_length=1, max_length=64, pattern=r"^[a-z0-9][a-z0-9_-]*$", examples=["docs"])
+    files: list[Reference] = Field(min_length=1, max_length=1000, examples=[["file_01jabc"]])
+    embedder: Reference = "all-minilm-l6-v2"
+    metadata: Metadata = {}
 
 
 class Index(Reply):
@@ -62,8 +62,8 @@ class Index(Reply):
 class QueryRequest(Wire):
     """Search an index."""
 
-    query: str = Field(min_length=1, max_length=20_000)
-    limit: int = Field(default=5, ge=1, le=100)
+    query: str = Field(min_length=1, max_length=20_000, examples=["split a list into pieces"])
+    limit: Annotated[Whole, Field(ge=1, le=100)] = 5
     mode: Literal["hybrid", "dense", "bm25"] = "hybrid"
 
 

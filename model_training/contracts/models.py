@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
+from datetime import datetime
 from typing import Any, Literal
 
-from model_training.contracts.base import Reply
+from pydantic import Field
+
+from model_training.contracts.base import Reason, Reply, Wire
+
+CHAMPION = "champion"
+"""The alias that names the model in use."""
 
 
 class ModelObject(Reply):
@@ -21,3 +27,25 @@ class ModelObject(Reply):
     artifact: str | None = None
     metrics: dict[str, float] = {}
     lineage: dict[str, Any] = {}
+    aliases: list[str] = []
+    """Aliases that point at the model."""
+
+
+class AliasChange(Wire):
+    """Why an alias is moved."""
+
+    reason: Reason = Field(default="", examples=["35% against 10% right in cmp_01k9zq"])
+
+
+class ModelAlias(Reply):
+    """Where an alias points since `version`. `version` is also the ETag that the next move must name in `If-Match`."""
+
+    object: Literal["model.alias"] = "model.alias"
+    alias: str = Field(examples=["champion"])
+    model: str = Field(examples=["gemma-3-270m"])
+    version: int
+    restores: int | None = None
+    """The version that a rollback went back to."""
+    changed_by: str | None = None
+    reason: str = ""
+    created_at: datetime
