@@ -22,6 +22,7 @@ from collections.abc import AsyncGenerator, Generator
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -297,9 +298,7 @@ async def _interleaved(
                 took = await _gather(
                     max(clients, count // rounds),
                     clients,
-                    lambda url=url, headers=headers: _post(
-                        client, f"{url}/v1/chat/completions", CHAT, headers
-                    ),
+                    partial(_post, client, f"{url}/v1/chat/completions", CHAT, headers),
                 )
                 if turn:  # the first round warms up
                     seconds[name] += took
