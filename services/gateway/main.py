@@ -14,13 +14,14 @@ from starlette.middleware.trustedhost import TrustedHostMiddleware
 from libs.common.artifacts import ArtifactStore
 from libs.common.db.engine import Database
 from libs.common.jobs.keeper import Keeper
+from libs.common.jobs.pipelines import PipelineDriver
 from libs.common.jobs.queue import make_celery, ring
 from libs.common.service import create_app, serve
 from libs.common.telemetry import configure_logging
 from services.gateway.adapters.postgres_listener import JobListener
-from services.gateway.api import chat, files, fine_tuning, jobs, models, monitoring, work
+from services.gateway.api import chat, files, fine_tuning, jobs, models, monitoring, pipelines, work
 from services.gateway.api.dependencies import Gateway
-from services.gateway.service import keys
+from services.gateway.service import keys, steps
 from services.gateway.service.feeds import Feeds
 from services.gateway.service.files import FileService
 from services.gateway.settings import GatewaySettings
@@ -46,7 +47,8 @@ def build(settings: GatewaySettings) -> FastAPI:
         http=httpx.Client(**client),
         streaming=httpx.AsyncClient(**client, limits=httpx.Limits(max_connections=None)),
     )
-    keeper = Keeper(database, partial(ring, make_celery(settings.broker_url)))
+    driver = PipelineDriver(database, steps.starter(settings.max_attempts), steps.result_of)
+    keeper = Keeper(database, partial(ring, make_celery(settings.broker_url)), duties=[driver.drive])
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncGenerator[None]:
@@ -66,7 +68,7 @@ def build(settings: GatewaySettings) -> FastAPI:
     )
     app.state.gateway = gateway
     app.add_middleware(TrustedHostMiddleware, allowed_hosts=settings.allowed_hosts)
-    for module in (files, fine_tuning, jobs, work, models, chat, monitoring):
+    for module in (files, fine_tuning, jobs, work, pipelines, models, chat, monitoring):
         app.include_router(module.router)
     return app
 

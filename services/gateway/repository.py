@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import TypeVar
 
 from sqlalchemy import ColumnElement, cast, func, select
@@ -19,7 +19,9 @@ from libs.common.db.tables import (
     JobEventRow,
     JobMetricRow,
     JobRow,
+    ModelAliasRow,
     ModelRow,
+    PipelineStepRow,
     ProjectRow,
 )
 from model_training.contracts.jobs import FINAL_STATES, JobKind, JobState
@@ -195,3 +197,68 @@ def of_kind(kind: JobKind) -> ColumnElement[bool]:
 def job(session: Session, job_id: str) -> JobRow:
     """The job of an id that is known to exist."""
     return session.get_one(JobRow, job_id)
+
+
+def model_of_alias(session: Session, project_id: str, alias: str) -> str | None:
+    """The model that an alias points to now."""
+    return session.scalar(
+        select(ModelAliasRow.model)
+        .where(ModelAliasRow.project_id == project_id, ModelAliasRow.alias == alias)
+        .order_by(ModelAliasRow.version.desc())
+        .limit(1)
+    )
+
+
+def pipeline_steps(session: Session, pipeline_ids: Sequence[str]) -> list[PipelineStepRow]:
+    """The steps of pipelines, in their order."""
+    query = select(PipelineStepRow).where(PipelineStepRow.pipeline_id.in_(pipeline_ids))
+    return list(session.scalars(query.order_by(PipelineStepRow.pipeline_id, PipelineStepRow.position)).all())
+
+
+def jobs_by_id(session: Session, ids: Iterable[str]) -> dict[str, JobRow]:
+    """Jobs by their ids; those that do not exist are missing."""
+    return {row.id: row for row in session.scalars(select(JobRow).where(JobRow.id.in_(list(ids))))}
+
+
+def open_retry(session: Session, project_id: str, pipeline_id: str) -> str | None:
+    """A pipeline that retries this one and has not ended."""
+    return session.scalar(
+        select(JobRow.id)
+        .where(
+            JobRow.project_id == project_id,
+            of_kind(JobKind.PIPELINE),
+            JobRow.finished_at.is_(None),
+            JobRow.spec["retry_of"].astext == pipeline_id,
+        )
+        .limit(1)
+    )
+
+
+def succeeded_with_inputs(
+    session: Session, project_id: str, input_hash: str, pipeline_id: str | None
+) -> list[JobRow]:
+    """Jobs of the project that succeeded on these inputs, newest first; of one pipeline's steps if one is given."""
+    query = select(JobRow).where(
+        JobRow.project_id == project_id,
+        JobRow.input_hash == input_hash,
+        JobRow.state == JobState.SUCCEEDED.value,
+    )
+    if pipeline_id is not None:
+        steps = select(PipelineStepRow.job_id).where(PipelineStepRow.pipeline_id == pipeline_id)
+        query = query.where(JobRow.id.in_(steps))
+    return list(session.scalars(query.order_by(JobRow.id.desc()).limit(10)).all())
+
+
+def result_exists(session: Session, job: JobRow) -> bool:
+    """Whether what a succeeded job made can still be used: its model, its index, its report."""
+    result = job.result or {}
+    match JobKind(job.kind):
+        case JobKind.TRAIN:
+            model = session.get(ModelRow, result.get("model_id", ""))
+            return model is not None and model.state != "refused"
+        case JobKind.INDEX:
+            return session.get(IndexRow, job.id) is not None
+        case JobKind.COMPARE:
+            return session.get(ArtifactRow, result.get("artifact", "")) is not None
+        case _:
+            return job.result is not None
