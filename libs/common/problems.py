@@ -2,21 +2,28 @@
 
 from __future__ import annotations
 
+import json
+import math
+import re
 from typing import Any
 
 import structlog
-from fastapi import FastAPI, Request
+from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
-from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
 
 from libs.common.errors import PlatformError
 from model_training.contracts.problems import OpenAIError, Problem
 
+_UNION_MEMBER = re.compile(r"[\[(]|^(constrained-)?(int|float|str|bool|list|dict|none)$")
+
 log = structlog.get_logger(__name__)
 
 OPENAI_PATHS = ("/v1/fine_tuning", "/v1/files", "/v1/models", "/v1/chat", "/v1/completions", "/v1/embeddings")
 """Paths under which OpenAI clients expect the body to carry `error`."""
+
+
+HTTP_CODES = {400: "invalid_request", 404: "not_found", 405: "method_not_allowed", 413: "too_large"}
 
 
 def install(app: FastAPI) -> None:
@@ -27,7 +34,7 @@ def install(app: FastAPI) -> None:
     app.add_exception_handler(Exception, _unexpected)
 
 
-def respond(request: Request, problem: Problem, headers: dict[str, str] | None = None) -> JSONResponse:
+def respond(request: Request, problem: Problem, headers: dict[str, str] | None = None) -> Response:
     """The problem as a response; OpenAI's `error` beside it on OpenAI's paths."""
     if request.url.path.startswith(OPENAI_PATHS):
         kind = "invalid_request_error" if problem.status < 500 else "server_error"
@@ -37,41 +44,50 @@ def respond(request: Request, problem: Problem, headers: dict[str, str] | None =
             param=problem.param,
             code=problem.code,
         )
-    body = problem.model_dump(mode="json", exclude_none=True)
-    return JSONResponse(body, problem.status, headers=headers, media_type="application/problem+json")
+    # Escaped to ASCII: what a client sent and we quote need not be text that can be encoded.
+    body = json.dumps(problem.model_dump(exclude_none=True))
+    return Response(body, problem.status, headers=headers, media_type="application/problem+json")
 
 
-async def _platform_error(request: Request, error: Exception) -> JSONResponse:
-    assert isinstance(error, PlatformError)
-    headers = (
-        {"Retry-After": str(max(1, round(error.retry_after_s)))} if error.retry_after_s is not None else None
-    )
+def respond_to(request: Request, error: PlatformError) -> Response:
+    """An error of the platform as a response."""
+    headers: dict[str, str] = {}
+    if error.retry_after_s is not None:
+        headers["Retry-After"] = str(max(1, math.ceil(error.retry_after_s)))
+    if error.status == 401:
+        headers["WWW-Authenticate"] = "Bearer"
     return respond(request, error.problem(), headers)
 
 
-async def _validation_error(request: Request, error: Exception) -> JSONResponse:
+async def _platform_error(request: Request, error: Exception) -> Response:
+    assert isinstance(error, PlatformError)
+    return respond_to(request, error)
+
+
+async def _validation_error(request: Request, error: Exception) -> Response:
     assert isinstance(error, RequestValidationError)
-    first = error.errors()[0]
-    where = [str(part) for part in first["loc"] if part not in ("body", "query", "path", "header")]
+    faults = error.errors()
     problem = Problem(
         type="urn:model-training:problem:invalid_shape",
         title="The request does not have the right shape",
         status=422,
-        detail="; ".join(_complaint(e) for e in error.errors()[:5]),
+        detail="; ".join(f"{_field(fault) or 'body'}: {fault['msg']}" for fault in faults[:5]),
         code="invalid_shape",
-        param=".".join(where) or None,
+        param=_field(faults[0]),
     )
     return respond(request, problem)
 
 
-def _complaint(error: dict[str, Any]) -> str:
-    location: tuple[object, ...] = error["loc"]
-    return f"{'.'.join(str(part) for part in location)}: {error['msg']}"
+def _field(fault: dict[str, Any]) -> str | None:
+    """The field that a fault is about: without where it was sent, and without the members of a union that were tried."""
+    inner = fault.get("ctx", {}).get("path")
+    parts = [str(part) for part in fault["loc"][1:] if not _UNION_MEMBER.search(str(part))]
+    return ".".join([*parts, *([inner] if inner else [])]) or None
 
 
-async def _http_exception(request: Request, error: Exception) -> JSONResponse:
+async def _http_exception(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
-    code = {404: "not_found", 405: "method_not_allowed"}.get(error.status_code, "http_error")
+    code = HTTP_CODES.get(error.status_code, "http_error")
     detail = (
         f"There is nothing at {request.method} {request.url.path}."
         if error.status_code == 404
@@ -83,7 +99,7 @@ async def _http_exception(request: Request, error: Exception) -> JSONResponse:
     return respond(request, problem, dict(error.headers) if error.headers else None)
 
 
-async def _unexpected(request: Request, error: Exception) -> JSONResponse:
+async def _unexpected(request: Request, error: Exception) -> Response:
     log.error("unhandled", path=request.url.path, exc_info=error)
     problem = Problem(
         title="The platform failed",

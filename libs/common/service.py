@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import re
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import AbstractAsyncContextManager
 
 import structlog
@@ -13,6 +14,7 @@ from fastapi import FastAPI, Response
 from fastapi.responses import JSONResponse
 from prometheus_client import CONTENT_TYPE_LATEST, Counter, Histogram, generate_latest
 from starlette.datastructures import Headers, MutableHeaders
+from starlette.middleware import Middleware
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from ulid import ULID
 
@@ -23,6 +25,8 @@ Ready = Callable[[], str | None]
 """Says why a process cannot serve yet, or None when it can."""
 
 Lifespan = Callable[[FastAPI], AbstractAsyncContextManager[None]]
+
+_REQUEST_ID = re.compile(r"[A-Za-z0-9_.:-]{1,128}")
 
 REQUESTS = Counter("mt_http_requests_total", "Requests answered.", ["service", "method", "route", "status"])
 LATENCY = Histogram(
@@ -38,6 +42,7 @@ def create_app(
     title: str | None = None,
     description: str = "",
     alive: Ready = lambda: None,
+    middleware: Sequence[Middleware] = (),
 ) -> FastAPI:
     """An application with `/healthz`, `/readyz`, `/metrics` and the error handlers. Routes are added by the caller.
 
@@ -45,10 +50,16 @@ def create_app(
         name: the service's name, as it stands in logs and metrics.
         ready: asked by `/readyz`; the reason goes into a 503.
         alive: asked by `/healthz`; a reason means that the process is stuck and should be restarted.
+        middleware: what else every request passes, outermost first.
     """
-    app = FastAPI(title=title or name, description=description, lifespan=lifespan, version="0.1.0")
+    app = FastAPI(
+        title=title or name,
+        description=description,
+        lifespan=lifespan,
+        version="0.1.0",
+        middleware=[Middleware(Observer, service=name), *middleware],
+    )
     problems.install(app)
-    app.add_middleware(Observer, service=name)
 
     @app.get("/healthz", tags=["health"], summary="Is the process alive?", include_in_schema=False)
     def healthz() -> JSONResponse:
@@ -83,8 +94,8 @@ class Observer:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        given = Headers(scope=scope).get("x-request-id")
-        request_id = given or f"req_{str(ULID()).lower()}"
+        given = Headers(scope=scope).get("x-request-id", "")
+        request_id = given if _REQUEST_ID.fullmatch(given) else f"req_{str(ULID()).lower()}"
         started = time.perf_counter()
 
         async def observed(message: Message) -> None:
