@@ -83,7 +83,7 @@ class _View:
         for point in update.metrics:
             self._metrics.update(point.values)
         for event in update.events:
-            if event.level != "info" or event.type in ("message", "checkpoint"):
+            if event.level != "info" or event.type in ("message", "checkpoint", "step"):
                 self._event(event)
         self._progress(update.job)
 

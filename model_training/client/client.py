@@ -16,6 +16,7 @@ from model_training.client.resources.indexes import Indexes
 from model_training.client.resources.jobs import Jobs
 from model_training.client.resources.models import Models
 from model_training.client.resources.monitoring import Monitoring
+from model_training.client.resources.pipelines import Pipelines
 from model_training.client.transport import Transport
 from model_training.errors import UserError
 from model_training.home import Home, default_home
@@ -54,6 +55,7 @@ class Client:
         self.indexes = Indexes(self.transport)
         self.evaluations = Evaluations(self.transport)
         self.comparisons = Comparisons(self.transport)
+        self.pipelines = Pipelines(self.transport)
         self.models = Models(self.transport)
         self.chat = Chat(self.transport)
         self.monitoring = Monitoring(self.transport)
