@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
+
+import pytest
 
 from services.trainer.recipe import checkpoints
 
@@ -28,17 +31,61 @@ def test_the_newest_sealed_one_of_any_attempt_is_found(tmp_path: Path) -> None:
     assert (found.marker.step, found.marker.fence, found.marker.progress) == (10, 1, {"tokens": 100})
 
 
-def test_a_damaged_one_is_passed_over(tmp_path: Path) -> None:
-    good = write(tmp_path, 5)
-    damaged = write(tmp_path, 10)
-    (damaged / "optimizer.pt").write_bytes(b"momentS")
-    incomplete = write(tmp_path, 15)
-    (incomplete / "adapter_model.safetensors").unlink()
-    unreadable = write(tmp_path, 20)
-    (unreadable / checkpoints.MARKER).write_text('{"step": 2', encoding="utf-8")
+def _truncate(path: Path) -> None:
+    (path / "adapter_model.safetensors").write_bytes(b"wei")
+
+
+def _flip_a_bit(path: Path) -> None:
+    (path / "optimizer.pt").write_bytes(b"momentS")
+
+
+def _remove_the_marker(path: Path) -> None:
+    (path / checkpoints.MARKER).unlink()
+
+
+def _break_the_marker(path: Path) -> None:
+    (path / checkpoints.MARKER).write_text('{"step": 2', encoding="utf-8")
+
+
+def _put_the_marker_of_another_step(path: Path) -> None:
+    marker = (path.with_name("checkpoint-5") / checkpoints.MARKER).read_bytes()
+    (path / checkpoints.MARKER).write_bytes(marker)
+
+
+def _remove_a_file(path: Path) -> None:
+    (path / "optimizer.pt").unlink()
+
+
+def _add_a_file(path: Path) -> None:
+    (path / "adapter_model.bin").write_bytes(b"a pickle")
+
+
+@pytest.mark.parametrize(
+    ("damage", "words"),
+    [
+        (_truncate, "adapter_model.safetensors is not what was written"),
+        (_flip_a_bit, "optimizer.pt is not what was written"),
+        (_remove_the_marker, "was not finished"),
+        (_break_the_marker, "COMMITTED.json cannot be read"),
+        (_put_the_marker_of_another_step, "COMMITTED.json is that of step 5"),
+        (_remove_a_file, "files are missing or were added"),
+        (_add_a_file, "files are missing or were added"),
+    ],
+)
+def test_a_damaged_one_is_passed_over_and_says_why(
+    tmp_path: Path, damage: Callable[[Path], None], words: str
+) -> None:
+    good, damaged = write(tmp_path, 5), write(tmp_path, 10)
+    damage(damaged)
     found = checkpoints.newest(tmp_path)
     assert found is not None
     assert found.path == good
+    [first, _] = checkpoints.survey(tmp_path)
+    assert (first.step, first.marker) == (10, None)
+    assert words in first.fault
+    checkpoints.set_aside(first)
+    assert [one.step for one in checkpoints.survey(tmp_path)] == [5]
+    assert (tmp_path / "fence-1" / "damaged-10").is_dir()
 
 
 def test_of_two_attempts_at_a_step_the_later_counts(tmp_path: Path) -> None:
@@ -57,3 +104,10 @@ def test_rotation_keeps_the_newest_and_the_best(tmp_path: Path) -> None:
     paths = [write(tmp_path, step) for step in (2, 4, 6, 8, 10)]
     assert checkpoints.rotate(tmp_path, 1, keep=2, best_step=4) == [6, 2]
     assert [path.exists() for path in paths] == [False, True, False, True, True]
+    assert [found.fault for found in checkpoints.survey(tmp_path)] == ["", "", ""]
+
+
+def test_an_attempt_that_lost_its_job_removes_nothing_of_a_later_one(tmp_path: Path) -> None:
+    paths = [write(tmp_path, step, fence=fence) for fence, step in ((1, 2), (1, 4), (2, 4), (2, 6))]
+    assert checkpoints.rotate(tmp_path, 1, keep=1, best_step=None) == [2]
+    assert [path.exists() for path in paths] == [False, True, True, True]

@@ -25,8 +25,8 @@ from services.trainer.domain import TrainOrder
 from services.trainer.recipe import checkpoints, run
 
 MakeOrder = Callable[..., TrainOrder]
-DRAWS: dict[str, Any] = {"lora_dropout": 0.2, "epochs": 3, "keep_checkpoints": 2}
-"""Settings under which a step draws random numbers, and the job has 21 steps in three passes over the rows."""
+DRAWS: dict[str, Any] = {"lora_dropout": 0.2, "epochs": 2, "keep_checkpoints": 2}
+"""Settings under which a step draws random numbers, and the job has 14 steps in two passes over the rows."""
 EXACT = ("loss", "grad_norm", "learning_rate", "eval_loss", "tokens", "supervised_tokens")
 
 
@@ -186,19 +186,17 @@ def whole(tmp_path_factory: pytest.TempPathFactory, tiny_order: MakeOrder) -> At
     """The job without an interruption."""
     attempt = Job(tiny_order(**DRAWS), tmp_path_factory.mktemp("whole")).attempt()
     assert attempt.result is not None, attempt.failure
-    assert attempt.result["steps"] == 21
+    assert attempt.result["steps"] == 14
     return attempt
 
 
-@pytest.mark.parametrize(
-    "seed", [0, 1, *(pytest.param(seed, marks=pytest.mark.slow) for seed in range(2, 40))]
-)
+@pytest.mark.parametrize("seed", [0, *(pytest.param(seed, marks=pytest.mark.slow) for seed in range(1, 40))])
 def test_killed_twice_at_any_moment_it_is_the_same_job(
     whole: Attempt, tiny_order: MakeOrder, tmp_path: Path, seed: int
 ) -> None:
     luck = random.Random(seed)
     job = Job(tiny_order(**DRAWS), tmp_path)
-    first = job.attempt(after_metrics(luck.randint(1, 20), luck.uniform(0, 0.1)))
+    first = job.attempt(after_metrics(luck.randint(1, 13), luck.uniform(0, 0.1)))
     second = job.attempt(after_metrics(luck.randint(1, 6), luck.uniform(0, 0.1)))
     third = job.attempt()
     assert_one_job(whole, [first, second, third])
@@ -206,7 +204,7 @@ def test_killed_twice_at_any_moment_it_is_the_same_job(
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("step", range(1, 21))
+@pytest.mark.parametrize("step", range(1, 14))
 def test_paused_after_any_step_it_is_the_same_job(
     whole: Attempt, tiny_order: MakeOrder, tmp_path: Path, step: int
 ) -> None:
@@ -225,7 +223,7 @@ def test_a_report_over_several_steps_that_a_pause_falls_into_is_the_same(
     assert_one_job(whole, [first, job.attempt()])
 
 
-@pytest.mark.parametrize("where", ["published", "ended early"])
+@pytest.mark.parametrize("where", [pytest.param("published", marks=pytest.mark.slow), "ended early"])
 def test_killed_between_the_last_step_and_the_end_it_takes_no_other_step(
     tiny_order: MakeOrder, tmp_path: Path, where: str
 ) -> None:
@@ -248,56 +246,34 @@ def _checkpoint_steps(attempt: Attempt) -> list[int]:
     ]
 
 
-def _damage(path: Path, how: str) -> str:
-    """Damage a checkpoint; returns words that its complaint must have."""
-    weights = path / "adapter_model.safetensors"
-    content = weights.read_bytes()
-    match how:
-        case "truncated":
-            weights.write_bytes(content[: len(content) // 2])
-            return "adapter_model.safetensors is not what was written"
-        case "byte flipped":
-            state = path / "optimizer.pt"
-            moments = bytearray(state.read_bytes())
-            moments[len(moments) // 2] ^= 1
-            state.write_bytes(moments)
-            return "optimizer.pt is not what was written"
-        case "without a marker":
-            (path / checkpoints.MARKER).unlink()
-            return "it was not finished"
-        case "marker of another step":
-            marker = json.loads((path / checkpoints.MARKER).read_text(encoding="utf-8"))
-            (path / checkpoints.MARKER).write_text(json.dumps({**marker, "step": 2}), encoding="utf-8")
-            return "that of step 2"
-        case _:
-            (path / "rng_state.pth").unlink()
-            return "files are missing"
-
-
-@pytest.mark.parametrize(
-    "how", ["truncated", "byte flipped", "without a marker", "marker of another step", "file missing"]
-)
 def test_a_damaged_checkpoint_is_named_and_the_one_before_is_used(
-    whole: Attempt, tiny_order: MakeOrder, tmp_path: Path, how: str
+    whole: Attempt, tiny_order: MakeOrder, tmp_path: Path
 ) -> None:
     job = Job(tiny_order(**DRAWS), tmp_path)
     first = job.attempt(after_metrics(9))
-    [damaged, before] = [found for found in checkpoints.survey(tmp_path / "checkpoints")][:2]
-    words = _damage(damaged.path, how)
+    [damaged, before] = [one for one in checkpoints.survey(tmp_path / "checkpoints") if one.marker][:2]
+    _flip_a_byte(damaged.path / "optimizer.pt")
     second = job.attempt()
-    complaints = [text for text in second.warnings if f"step {damaged.step}" in text and words in text]
-    assert len(complaints) == 1
+    complaint = f"The checkpoint at step {damaged.step} is not used: optimizer.pt is not what was written."
+    assert second.warnings.count(complaint) == 1
     assert f"Resuming from the checkpoint at step {before.step}." in second.events
     [kept] = [m["data"]["kept"] for m in second.messages if m.get("name") == "checkpoints"]
     assert max(one["step"] for one in kept) == before.step
     assert_one_job(whole, [first, second])
 
 
+def _flip_a_byte(path: Path) -> None:
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 1
+    path.write_bytes(content)
+
+
+@pytest.mark.slow
 def test_when_nothing_is_whole_it_begins_again(whole: Attempt, tiny_order: MakeOrder, tmp_path: Path) -> None:
     job = Job(tiny_order(**DRAWS), tmp_path)
     first = job.attempt(after_metrics(5))
     for found in checkpoints.survey(tmp_path / "checkpoints"):
-        _damage(found.path, "truncated")
+        (found.path / checkpoints.MARKER).unlink(missing_ok=True)
     second = job.attempt()
     assert "There is no checkpoint to go on from; training starts from the beginning." in second.events
     assert_one_job(whole, [first, second])
@@ -310,7 +286,7 @@ def test_a_lost_best_checkpoint_is_never_passed_off(tiny_order: MakeOrder, tmp_p
     assert whole.result is not None
     best = whole.result["best_step"]
     [path] = (tmp_path / "checkpoints").glob(f"fence-*/checkpoint-{best}")
-    _damage(path, "truncated")
+    _flip_a_byte(path / "adapter_model.safetensors")
     again = job.attempt()
     assert again.result is not None
     assert any(f"The best checkpoint, of step {best}, is lost" in text for text in again.warnings)

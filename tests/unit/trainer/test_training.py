@@ -20,7 +20,7 @@ from libs.common.models.prompting import load_template
 from model_training.config.training_config import TrainingConfig
 from model_training.datasets.rows import parse_row
 from services.trainer.domain import DataFacts, MachineFacts, Plan, Planner, TrainOrder
-from services.trainer.recipe import checkpoints, run
+from services.trainer.recipe import run
 from services.trainer.recipe.base import load_base, load_tokenizer
 from services.trainer.recipe.encode import EncodedRows, encode_rows
 from services.trainer.recipe.proofs import Proofs
@@ -92,29 +92,6 @@ def test_the_server_can_read_the_fingerprint(trained: tuple[dict[str, Any], Any]
     assert len(stored.rows) == 8
     moved = [abs(a - b) for row in stored.rows for a, b in zip(row.adapter, row.base, strict=True)]
     assert sum(moved) / len(moved) == pytest.approx(result["metrics"]["fingerprint_mean_change"])
-
-
-def test_a_paused_job_ends_where_an_uninterrupted_one_does(
-    trained: tuple[dict[str, Any], Any], make_context: Any, tiny_order: MakeOrder, tmp_path: Path
-) -> None:
-    """Paused between two validations in the middle of an epoch, then killed in mid-save, then resumed."""
-    whole, uninterrupted = trained
-    first = make_context(tmp_path, stop_from=7)  # once a step, once a checkpoint: step 5
-    with pytest.raises(JobStopped):
-        run.train(first, tiny_order(epochs=2))
-    assert max(first.points) == 5
-    half_written = checkpoints.attempt_directory(tmp_path / "checkpoints", 2) / "checkpoint-6"
-    half_written.mkdir(parents=True)
-    (half_written / "trainer_state.json").write_text("{", encoding="utf-8")
-    second = make_context(tmp_path, fence=3)
-    resumed = run.train(second, tiny_order(epochs=2))
-    assert min(second.points) == 6
-    assert ("message", "Resuming from the checkpoint at step 5.") in second.events
-    assert_same(adapter_of(Path(whole["directory"])), adapter_of(Path(resumed["directory"])), 1e-6)
-    for step in range(6, 15):
-        assert second.points[step]["loss"] == pytest.approx(uninterrupted.points[step]["loss"], abs=1e-6)
-    assert resumed["trained_tokens"] == whole["trained_tokens"]
-    assert resumed["best_step"] == whole["best_step"]
 
 
 def test_a_cancelled_job_stops_at_the_next_step(
