@@ -1,6 +1,7 @@
 """A content-addressed, immutable store of directories: adapters, reports, indexes' inputs.
 
-The id of an artifact is the SHA-256 over its files' names and contents. What is stored is never changed.
+The id of an artifact is the SHA-256 over its files' names and contents. What is stored is never changed. The store is a
+directory, or a bucket with a directory as its cache (`artifacts_s3`); `open_artifacts` takes the one that is set.
 """
 
 from __future__ import annotations
@@ -9,9 +10,31 @@ import hashlib
 import os
 import shutil
 import tempfile
+from collections.abc import Generator
+from contextlib import contextmanager
 from pathlib import Path
 
 from libs.common.errors import NotFound
+from libs.common.settings import PlatformSettings
+
+S3 = "s3://"
+
+
+def open_artifacts(settings: PlatformSettings) -> ArtifactStore:
+    """The store that `MT_ARTIFACTS_URL` names; without it, a directory of the platform's own.
+
+    Raises:
+        ImportError: it is a bucket, and s3fs is not installed (extra `s3`).
+    """
+    local = settings.home / "artifacts"
+    url = settings.artifacts_url
+    if url is None:
+        return ArtifactStore(local)
+    if not url.startswith(S3):
+        return ArtifactStore(Path(url.removeprefix("file://")))
+    from libs.common.artifacts_s3 import S3ArtifactStore
+
+    return S3ArtifactStore(url, cache=local)
 
 
 def hash_directory(directory: Path) -> str:
@@ -39,6 +62,11 @@ def directory_bytes(directory: Path) -> int:
     return sum(path.stat().st_size for path in directory.rglob("*") if path.is_file())
 
 
+def no_artifact(artifact: str) -> NotFound:
+    """The complaint about an id that nothing is stored under."""
+    return NotFound(f"There is no artifact {artifact!r}.", param="artifact")
+
+
 class ArtifactStore:
     """Artifacts below one local root."""
 
@@ -53,26 +81,31 @@ class ArtifactStore:
         """
         path = self._root / artifact
         if not artifact.isalnum() or not path.is_dir():
-            raise NotFound(f"There is no artifact {artifact!r}.", param="artifact")
+            raise no_artifact(artifact)
         return path
 
     def commit(self, directory: Path) -> str:
         """Copy a finished directory into the store and return its id. Atomic; storing the same content again is free."""
         artifact = hash_directory(directory)
-        target = self._root / artifact
-        if target.is_dir():
-            return artifact
+        if not (self._root / artifact).is_dir():
+            with self._staging() as staging:
+                shutil.copytree(directory, staging, dirs_exist_ok=True)
+                self._publish(staging, artifact)
+        return artifact
+
+    @contextmanager
+    def _staging(self) -> Generator[Path]:
+        """A directory beside the artifacts, to be filled and published; gone at the end of the block."""
         self._root.mkdir(parents=True, exist_ok=True)
         staging = Path(tempfile.mkdtemp(prefix=".staging-", dir=self._root))
         try:
-            shutil.copytree(directory, staging, dirs_exist_ok=True)
-            staging.chmod(0o755)
-            self._publish(staging, target)
+            yield staging
         finally:
             shutil.rmtree(staging, ignore_errors=True)
-        return artifact
 
-    def _publish(self, staging: Path, target: Path) -> None:
+    def _publish(self, staging: Path, artifact: str) -> None:
+        target = self._root / artifact
+        staging.chmod(0o755)
         try:
             os.rename(staging, target)
         except OSError:

@@ -37,8 +37,24 @@ class PlatformSettings(BaseSettings):
     trainer_url: str = Field(
         default="http://127.0.0.1:8006", description="Health and metrics of the trainer."
     )
+    artifacts_url: str | None = Field(
+        default=None,
+        description="Where artifacts lie: a directory, or s3://bucket/prefix; `artifacts` in the data directory if not set.",
+    )
     lease_s: float = Field(default=30.0, gt=0, description="Silence after which a worker loses its job.")
     max_attempts: int = Field(default=3, ge=1, description="Tries before a job fails for good.")
+    ring_again_s: float = Field(
+        default=60.0, gt=0, description="Wait after which a queued job's doorbell is rung once more."
+    )
+    job_timeout_s: float | None = Field(
+        default=None, gt=0, description="Wall time that one attempt may take."
+    )
+    job_memory_limit_bytes: int | None = Field(
+        default=None, gt=0, description="Resident memory that a job's processes may take together."
+    )
+    claim_one: bool = Field(
+        default=False, description="A worker takes one job, runs it and exits; for Kubernetes jobs and KEDA."
+    )
     log_level: str = Field(default="INFO", description="DEBUG, INFO, WARNING or ERROR.")
 
 

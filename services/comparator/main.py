@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from fastapi import FastAPI
 
-from libs.common.artifacts import ArtifactStore
+from libs.common.artifacts import ArtifactStore, open_artifacts
 from libs.common.db.engine import Database
 from libs.common.jobs.worker import run_worker
 from libs.common.service import create_app
@@ -29,7 +29,7 @@ def main() -> None:
     settings = ComparatorSettings()  # pyright: ignore[reportCallIssue] (the environment fills it)
     configure_logging("comparator", settings.log_level)
     database = Database(settings.database_url)
-    artifacts = ArtifactStore(settings.home / "artifacts")
+    artifacts = open_artifacts(settings)
     app = build_app(settings, database, artifacts)
     run_worker(CompareHandler(settings.home, artifacts), app, settings, database, url=settings.comparator_url)
 

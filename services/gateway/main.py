@@ -11,7 +11,7 @@ import httpx
 from fastapi import FastAPI
 from starlette.middleware.trustedhost import TrustedHostMiddleware
 
-from libs.common.artifacts import ArtifactStore
+from libs.common.artifacts import open_artifacts
 from libs.common.db.engine import Database
 from libs.common.jobs.keeper import Keeper
 from libs.common.jobs.pipelines import PipelineDriver
@@ -42,7 +42,7 @@ def build(settings: GatewaySettings) -> FastAPI:
         settings=settings,
         database=database,
         files=FileService(settings.home, settings.max_file_bytes),
-        artifacts=ArtifactStore(settings.home / "artifacts"),
+        artifacts=open_artifacts(settings),
         feeds=Feeds(database, listener),
         http=httpx.Client(**client),
         streaming=httpx.AsyncClient(**client, limits=httpx.Limits(max_connections=None)),

@@ -13,7 +13,7 @@ from typing import Any
 
 from fastapi import FastAPI
 
-from libs.common.artifacts import ArtifactStore
+from libs.common.artifacts import open_artifacts
 from libs.common.db.engine import Database
 from libs.common.errors import PlatformError
 from libs.common.models.store import ModelStore
@@ -38,7 +38,7 @@ def build_app(settings: InferenceSettings, database: Database) -> FastAPI:
     engine = _make_engine(settings)
     sources = Sources(
         store=ModelStore(settings.model_dir),
-        artifacts=ArtifactStore(settings.home / "artifacts"),
+        artifacts=open_artifacts(settings),
         tuned=ModelRepository(database),
         load_tokenizer=load_tokenizer,
     )

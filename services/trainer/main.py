@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from libs.common.artifacts import ArtifactStore
+from libs.common.artifacts import open_artifacts
 from libs.common.db.engine import Database
 from libs.common.jobs.worker import run_worker
 from libs.common.models.store import ModelStore
@@ -15,7 +15,7 @@ from services.trainer.tasks import TrainHandler
 
 def build_handler(settings: PlatformSettings) -> TrainHandler:
     """The handler of training jobs on this machine's directories."""
-    artifacts = ArtifactStore(settings.home / "artifacts")
+    artifacts = open_artifacts(settings)
     return TrainHandler(Training(settings.home, ModelStore(settings.model_dir), artifacts))
 
 
