@@ -67,7 +67,7 @@ def test_three_steps_move_the_adapter_and_the_answers(base: Path, tmp_path: Path
         "fence": 1,
         "spec": {},
         "workdir": str(tmp_path),
-        "lease_s": 600,
+        "until": float("inf"),
     }
     result = train(ChildContext(job, said), order)  # pyright: ignore[reportArgumentType]
     losses = [m["values"]["loss"] for m in said.messages if m["type"] == "metrics" and "loss" in m["values"]]
