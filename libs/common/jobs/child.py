@@ -7,7 +7,9 @@ its worker is gone (the pipe closes) or no longer renews the lease. It never tou
 from __future__ import annotations
 
 import json
+import math
 import os
+import select
 import sys
 import threading
 import time
@@ -17,6 +19,8 @@ from pathlib import Path
 from typing import IO, Any, Literal, NoReturn
 
 from libs.common.errors import JobFailure, JobStopped
+from libs.common.jobs.failures import failure_of
+from libs.common.jobs.storable import storable
 
 Work = Callable[["ChildContext"], dict[str, Any]]
 Level = Literal["info", "warn", "error"]
@@ -35,8 +39,7 @@ class ChildContext:
         self.fence: int = job["fence"]
         self.spec: dict[str, Any] = job["spec"]
         self.workdir = Path(job["workdir"])
-        self._lease_s: float = job["lease_s"]
-        self._renewed = time.monotonic()
+        self._until: float = job["until"]
         self._stop: Stop | None = None
         self._stream = stream
         self._lock = threading.Lock()
@@ -67,8 +70,9 @@ class ChildContext:
         )
 
     def metrics(self, step: int, values: dict[str, float]) -> None:
-        """Record values at a step."""
-        self._send({"type": "metrics", "step": step, "values": values})
+        """Record values at a step. One that is not a finite number is left out: JSON has no name for it."""
+        finite = {name: value for name, value in values.items() if math.isfinite(value)}
+        self._send({"type": "metrics", "step": step, "values": finite})
 
     def output(self, name: str, data: dict[str, Any]) -> None:
         """Hand over something to be stored for good (`JobHandler.store` in the worker)."""
@@ -87,44 +91,65 @@ class ChildContext:
         """Send the last message. Called by `run_child`."""
         self._send(message)
 
-    def listen(self, stdin: IO[str]) -> None:
-        """Follow the worker's messages; end the process when the worker is gone. Runs on a thread."""
-        for line in stdin:
+    def obey(self, worker: Lines) -> None:
+        """Follow the worker's messages; end the process when the worker is gone or the lease over. Runs on a thread.
+
+        What has arrived counts before the clock does: a child that slept may find its lease renewed.
+        """
+        while (line := worker.read(self._until)) is not None:
             message = json.loads(line)
             if message["type"] == "stop":
                 self._stop = message["reason"]
-            self._renewed = time.monotonic()
-        os._exit(ORPHANED)
-
-    def watch_lease(self) -> None:
-        """End the process when the lease has not been renewed in time. Runs on a thread."""
-        while time.monotonic() - self._renewed < self._lease_s:
-            time.sleep(min(1.0, self._lease_s / 4))
+            else:
+                self._until = message["until"]
         os._exit(ORPHANED)
 
     def _send(self, message: dict[str, Any]) -> None:
-        line = json.dumps(message, ensure_ascii=False, allow_nan=True, default=str)
+        line = json.dumps(storable(message), ensure_ascii=False, default=lambda value: storable(str(value)))
         with self._lock:
             self._stream.write(line + "\n")
             self._stream.flush()
 
 
+class Lines:
+    """Lines of a file descriptor, with a limit on the wait: a text stream would hide lines that it has read ahead."""
+
+    def __init__(self, descriptor: int) -> None:
+        self._descriptor = descriptor
+        self._buffer = b""
+
+    def read(self, until: float | None = None) -> bytes | None:
+        """The next line; None when there is none any more, or none before `until` (`time.monotonic()`)."""
+        while b"\n" not in self._buffer:
+            wait_s = None if until is None else max(0.0, until - time.monotonic())
+            if not select.select([self._descriptor], [], [], wait_s)[0]:
+                return None
+            part = os.read(self._descriptor, 65536)
+            if not part:
+                return None
+            self._buffer += part
+        line, _, self._buffer = self._buffer.partition(b"\n")
+        return line
+
+
 def run_child(work: Work) -> NoReturn:
     """Do the job that standard input describes with `work`, and exit. The one call of a service's `child` module."""
-    stream = _claim_stdout()
-    context = ChildContext(json.loads(sys.stdin.readline()), stream)
-    context.workdir.mkdir(parents=True, exist_ok=True)
-    threading.Thread(target=context.listen, args=(sys.stdin,), daemon=True).start()
-    threading.Thread(target=context.watch_lease, daemon=True).start()
+    stream, worker = _claim_stdout(), Lines(_claim_stdin())
+    order = worker.read()
+    if order is None:
+        os._exit(ORPHANED)
+    context = ChildContext(json.loads(order), stream)
+    threading.Thread(target=context.obey, args=(worker,), daemon=True).start()
     try:
+        context.workdir.mkdir(parents=True, exist_ok=True)
         context.finish({"type": "result", "data": work(context)})
     except JobStopped:
         context.finish({"type": "stopped"})
-    except JobFailure as failure:
-        context.finish({"type": "failure", "error": failure.as_dict(), "retry": failure.retry})
     except BaseException as error:
-        traceback.print_exc()
-        context.finish({"type": "failure", "error": _unexpected(error).as_dict(), "retry": False})
+        if not isinstance(error, JobFailure):
+            traceback.print_exc()
+        failure = failure_of(error)
+        context.finish({"type": "failure", "error": failure.as_dict(), "retry": failure.retry})
     sys.stderr.flush()
     os._exit(0)  # a library's threads must not keep the process alive after its last word
 
@@ -137,17 +162,10 @@ def _claim_stdout() -> IO[str]:
     return stream
 
 
-def _unexpected(error: BaseException) -> JobFailure:
-    if isinstance(error, MemoryError) or "out of memory" in str(error).lower():
-        return JobFailure(
-            "out_of_memory",
-            f"The machine ran out of memory: {error}",
-            hint="Lower batch_size or max_length, or use a machine with more memory.",
-        )
-    if isinstance(error, OSError) and error.errno == 28:
-        return JobFailure(
-            "disk_full", f"The disk is full: {error}", hint="Free some space and start the job again."
-        )
-    return JobFailure(
-        "internal_error", f"{type(error).__name__}: {error}", hint="The job's log has the details."
-    )
+def _claim_stdin() -> int:
+    """Keep the real standard input for the protocol; programs that the work starts read from nowhere."""
+    descriptor = os.dup(0)
+    nowhere = os.open(os.devnull, os.O_RDONLY)
+    os.dup2(nowhere, 0)
+    os.close(nowhere)
+    return descriptor

@@ -1,27 +1,40 @@
 """What one elected process does for all jobs: publish the outbox, ring again, take jobs away from lost workers.
 
-Election is a PostgreSQL advisory lock: whoever holds it is the keeper, and a keeper that dies loses it with its connection.
+Election is a PostgreSQL advisory lock: whoever holds it is the keeper, and a keeper that dies or hangs loses it with its
+connection.
 """
 
 from __future__ import annotations
 
 import threading
+import time
+from collections import Counter
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from datetime import timedelta
+from functools import partial
 
 import structlog
-from sqlalchemy import Connection, func, select, text
+from kombu.exceptions import OperationalError as BrokerAway
+from sqlalchemy import Connection, func, select, text, update
 from sqlalchemy.orm import Session
 
 from libs.common.db.engine import Database
 from libs.common.db.tables import JobRow, OutboxRow
 from libs.common.jobs import transitions
+from libs.common.jobs.patience import is_passing
 from model_training.contracts.jobs import JobError, JobState
 
 log = structlog.get_logger(__name__)
 
 KEEPER_LOCK = 0x6D74_6B70  # any number that nobody else uses: "mtkp"
 RING_AGAIN_AFTER_S = 60.0
+RINGS_PER_KIND = 10
+"""Doorbells rung again at a time. A worker that hears one goes on until nothing waits, so more would only pile up."""
+
+AFTER_FAILURE_S = 1.0
+HANGING_AFTER_S = 15.0
+"""Silence after which PostgreSQL ends a keeper's connection, and its lock with it: it is stopped or out of reach."""
 
 Ring = Callable[[str, str], None]
 """Rings the doorbell of a queue for a job id."""
@@ -41,18 +54,29 @@ def publish_outbox(session: Session, ring: Ring, limit: int = 100) -> int:
     return len(rows)
 
 
-def ring_again(session: Session, ring: Ring) -> int:
+def ring_again(session: Session, ring: Ring, after_s: float = RING_AGAIN_AFTER_S) -> int:
     """Ring for jobs that wait too long: their message may have been lost with the broker's memory."""
-    late = func.clock_timestamp() - timedelta(seconds=RING_AGAIN_AFTER_S)
-    jobs = session.scalars(
-        select(JobRow)
-        .where(JobRow.state == JobState.QUEUED.value, JobRow.rung_at < late)
-        .with_for_update(skip_locked=True)
+    late = (
+        select(JobRow.id)
+        .where(
+            JobRow.state == JobState.QUEUED.value,
+            JobRow.rung_at < func.clock_timestamp() - timedelta(seconds=after_s),
+        )
+        .with_for_update(skip_locked=True, key_share=True)
+    )
+    jobs = session.execute(
+        update(JobRow)
+        .where(JobRow.id.in_(late))
+        .values(rung_at=func.clock_timestamp())
+        .returning(JobRow.kind, JobRow.id)
+        .execution_options(synchronize_session=False)
     ).all()
-    for job in jobs:
-        ring(job.kind, job.id)
-        job.rung_at = session.scalar(select(func.clock_timestamp()))
-    return len(jobs)
+    rung = Counter[str]()
+    for kind, job_id in jobs:
+        if rung[kind] < RINGS_PER_KIND:
+            ring(kind, job_id)
+            rung[kind] += 1
+    return rung.total()
 
 
 def take_from_lost_workers(session: Session) -> int:
@@ -61,7 +85,7 @@ def take_from_lost_workers(session: Session) -> int:
     jobs = session.scalars(
         select(JobRow)
         .where(JobRow.state.in_(held), JobRow.lease_expires_at < func.clock_timestamp())
-        .with_for_update(skip_locked=True)
+        .with_for_update(skip_locked=True, key_share=True)
     ).all()
     for job in jobs:
         error = JobError(
@@ -71,6 +95,16 @@ def take_from_lost_workers(session: Session) -> int:
         )
         transitions.lose(session, job, error)
     return len(jobs)
+
+
+@dataclass
+class _Task:
+    """Something to do every so often; `due` is a time of `time.monotonic()`."""
+
+    name: str
+    run: Duty
+    every_s: float
+    due: float = 0.0
 
 
 class Keeper:
@@ -83,15 +117,23 @@ class Keeper:
         *,
         interval_s: float = 0.1,
         sweep_every_s: float = 2.0,
+        ring_again_after_s: float = RING_AGAIN_AFTER_S,
         duties: Sequence[Duty] = (),
         duties_every_s: float = 0.5,
+        hanging_after_s: float = HANGING_AFTER_S,
     ) -> None:
         self._database = database
-        self._ring = ring
         self._interval_s = interval_s
-        self._sweep_every = max(1, round(sweep_every_s / interval_s))
-        self._duties = duties
-        self._duties_every = max(1, round(duties_every_s / interval_s))
+        self._sweep_every_s = sweep_every_s
+        self._hanging_after_s = hanging_after_s
+        publish = partial(publish_outbox, ring=ring)
+        again = partial(ring_again, ring=ring, after_s=ring_again_after_s)
+        self._tasks = [
+            _Task("take_from_lost_workers", self._in_session(take_from_lost_workers), sweep_every_s),
+            _Task("publish_outbox", self._in_session(publish), interval_s),
+            _Task("ring_again", self._in_session(again), sweep_every_s),
+            *(_Task(getattr(duty, "__qualname__", repr(duty)), duty, duties_every_s) for duty in duties),
+        ]
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, name="keeper", daemon=True)
 
@@ -113,45 +155,49 @@ class Keeper:
                     finally:
                         connection.invalidate()  # back in the pool it would hold the lock, and nobody could be elected
             except Exception as error:
-                # PostgreSQL or the broker is away: nothing is lost, the rows wait.
-                log.warning("keeper_interrupted", error=str(error).splitlines()[0])
-                self._stop.wait(1.0)
+                log.warning(
+                    "keeper_interrupted", error=str(error).partition("\n")[0]
+                )  # nothing is lost, the rows wait
+                self._stop.wait(AFTER_FAILURE_S)
 
     def _keep(self, connection: Connection) -> None:
-        elected = False
-        turn = 0
+        while not self._elect(connection):
+            if self._stop.wait(1.0):
+                return
+        log.info("keeper_elected")
+        prove_at = 0.0
         while not self._stop.is_set():
-            elected = elected or self._elect(connection)
-            if not elected:
-                self._stop.wait(1.0)
-                continue
-            if turn % self._sweep_every == 0:
+            if time.monotonic() >= prove_at:
                 connection.execute(text("select 1"))  # the lock lives as long as this connection
                 connection.commit()
-                self._sweep()
-            if turn % self._duties_every == 0:
-                self._do_duties()
-            turn += 1
-            self._publish()
+                prove_at = time.monotonic() + self._sweep_every_s
+            for task in self._tasks:
+                self._do(task)
             self._stop.wait(self._interval_s)
 
     def _elect(self, connection: Connection) -> bool:
+        connection.execute(text(f"set idle_session_timeout = {round(self._hanging_after_s * 1000)}"))
         elected = bool(connection.scalar(select(func.pg_try_advisory_lock(KEEPER_LOCK))))
         connection.commit()
         return elected
 
-    def _do_duties(self) -> None:
-        for duty in self._duties:
-            try:
-                duty()
-            except Exception as error:  # one duty that fails must not keep the others from being done
-                log.warning("duty_failed", duty=getattr(duty, "__qualname__", repr(duty)), exc_info=error)
+    def _do(self, task: _Task) -> None:
+        if time.monotonic() < task.due:
+            return
+        task.due = time.monotonic() + task.every_s
+        try:
+            task.run()
+        except Exception as error:
+            if is_passing(error):
+                raise  # without PostgreSQL there is nothing to keep
+            # The broker is away, or one duty has a fault: that must not keep the others from being done.
+            away = isinstance(error, BrokerAway)
+            log.warning("duty_failed", duty=task.name, error=str(error), exc_info=None if away else error)
+            task.due = time.monotonic() + max(task.every_s, AFTER_FAILURE_S)
 
-    def _publish(self) -> None:
-        with self._database.session() as session:
-            publish_outbox(session, self._ring)
+    def _in_session(self, work: Callable[[Session], object]) -> Duty:
+        def run() -> None:
+            with self._database.session() as session:
+                work(session)
 
-    def _sweep(self) -> None:
-        with self._database.session() as session:
-            take_from_lost_workers(session)
-            ring_again(session, self._ring)
+        return run

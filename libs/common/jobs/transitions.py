@@ -12,7 +12,7 @@ from typing import Any, Literal
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
-from libs.common.db.tables import JobRow, OutboxRow
+from libs.common.db.tables import JobRow, OutboxRow, ProjectRow
 from libs.common.errors import IllegalTransition, LeaseLost, NotFound
 from libs.common.ids import JOB_PREFIX, new_id
 from libs.common.jobs import events
@@ -89,7 +89,10 @@ def locked(session: Session, job_id: str) -> JobRow:
         NotFound: there is no such job.
     """
     job = session.scalars(
-        select(JobRow).where(JobRow.id == job_id).with_for_update().execution_options(populate_existing=True)
+        select(JobRow)
+        .where(JobRow.id == job_id)
+        .with_for_update(key_share=True)  # rows that refer to the job may be written meanwhile
+        .execution_options(populate_existing=True)
     ).one_or_none()
     if job is None:
         raise NotFound(f"There is no job {job_id!r}.", param="id")
@@ -109,25 +112,31 @@ def fenced(session: Session, job_id: str, fence: int) -> JobRow:
 
 
 def claim(session: Session, job_id: str, owner: str, lease_s: float) -> JobRow | None:
-    """Take a queued job. None if there is nothing to take: a second delivery of the same message is no error."""
+    """Take this very job, if it is queued and nobody else is taking it; None otherwise. Workers use `scheduling.claim`."""
     job = session.scalars(
         select(JobRow)
         .where(JobRow.id == job_id, JobRow.state == S.QUEUED.value)
-        .with_for_update(skip_locked=True)
+        .with_for_update(skip_locked=True, key_share=True)
     ).one_or_none()
-    if job is None:
-        return None
+    if job is not None:
+        start(session, job, owner, lease_s)
+    return job
+
+
+def start(session: Session, job: JobRow, owner: str, lease_s: float) -> None:
+    """A worker begins an attempt at a queued job that it has locked. The fence shuts out whoever held the job before."""
+    _require(job, S.RUNNING)
     job.attempt += 1
     job.fence += 1
     job.lease_owner = owner
     job.started_at = job.started_at or session.scalar(select(func.clock_timestamp()))
     _extend(session, job, lease_s)
     _change(session, job, S.RUNNING, f"Attempt {job.attempt} of {job.max_attempts} starts.")
-    return job
 
 
 def begin(session: Session, job: JobRow, message: str) -> None:
     """A queued pipeline starts or goes on. The keeper drives it, so nobody holds a lease that could run out."""
+    _require(job, S.RUNNING)
     job.attempt = 1
     job.started_at = job.started_at or session.scalar(select(func.clock_timestamp()))
     _change(session, job, S.RUNNING, message)
@@ -140,8 +149,13 @@ def heartbeat(session: Session, job_id: str, fence: int, lease_s: float) -> Stop
         LeaseLost: the job is no longer this worker's.
     """
     job = fenced(session, job_id, fence)
-    _extend(session, job, lease_s)
+    renew(session, job, lease_s)
     return stop_of(job)
+
+
+def renew(session: Session, job: JobRow, lease_s: float) -> None:
+    """Extend the lease of a job that was just read with `fenced`."""
+    _extend(session, job, lease_s)
 
 
 def stop_of(job: JobRow) -> Stop | None:
@@ -159,8 +173,10 @@ def request_cancel(session: Session, job: JobRow) -> None:
     """
     if S(job.state) in (S.CANCELLED, S.CANCELLING):
         return
+    held = S(job.state) in HELD
+    _require(job, S.CANCELLING if held else S.CANCELLED)
     job.cancel_requested = True
-    if S(job.state) in HELD:
+    if held:
         _change(session, job, S.CANCELLING, "Cancelling was asked for; the worker is stopping.")
     else:
         _finish(session, job, S.CANCELLED, "The job was cancelled before it ran.")
@@ -195,6 +211,7 @@ def resume(session: Session, job: JobRow) -> None:
 
 def succeed(session: Session, job: JobRow, result: dict[str, Any]) -> None:
     """End a job well. Also when it was being paused or cancelled: the work was done before the request reached it."""
+    _require(job, S.SUCCEEDED)
     job.result = result
     job.progress = {**job.progress, "fraction": 1.0, "eta_s": 0.0}
     _finish(session, job, S.SUCCEEDED, "The job succeeded.")
@@ -202,16 +219,19 @@ def succeed(session: Session, job: JobRow, result: dict[str, Any]) -> None:
 
 def fail(session: Session, job: JobRow, error: JobError) -> None:
     """End a job with the reason."""
+    _require(job, S.FAILED)
     job.error = error.model_dump(mode="json", exclude_none=True)
     _finish(session, job, S.FAILED, error.message, level="error", data={"error": job.error})
 
 
 def stopped(session: Session, job: JobRow) -> None:
-    """The worker has honoured a request to stop: paused, or cancelled."""
+    """The worker has honoured a request to stop: paused, or cancelled. An attempt that ends so does not count."""
     if job.cancel_requested:
         _finish(session, job, S.CANCELLED, "The job was cancelled; what it had committed stays.")
         return
-    _release(job)
+    _require(job, S.PAUSED)
+    job.attempt -= 1
+    _release(session, job)
     _change(session, job, S.PAUSED, "The job is paused; the worker is free.")
 
 
@@ -220,42 +240,43 @@ def release(session: Session, job: JobRow, reason: str) -> None:
     if stop_of(job) is not None:
         stopped(session, job)
         return
+    _require(job, S.QUEUED)
     job.attempt -= 1
-    _release(job)
-    _change(session, job, S.QUEUED, reason)
-    _ring(session, job)
+    _queue_again(session, job, reason)
 
 
 def lose(session: Session, job: JobRow, error: JobError) -> None:
-    """The attempt died. Queue the job again, or fail it for good after the last attempt."""
+    """The attempt died. Queue the job again, or fail it for good after the last attempt. Each reason stays in its events."""
     if stop_of(job) is not None:
         stopped(session, job)
-    elif job.attempt < job.max_attempts:
-        events.append(
-            session, job, error.message, level="warn", data={"error": error.model_dump(mode="json")}
-        )
-        _release(job)
-        _change(
-            session,
-            job,
-            S.QUEUED,
-            f"Attempt {job.attempt} of {job.max_attempts} was lost; the job is queued again.",
-        )
-        _ring(session, job)
-    else:
-        fail(
-            session,
-            job,
-            error.model_copy(update={"message": f"{error.message} It was tried {job.attempt} times."}),
-        )
+        return
+    if job.attempt >= job.max_attempts:
+        tried = f"{error.message} It was tried {job.attempt} times."
+        fail(session, job, error.model_copy(update={"message": tried}))
+        return
+    _require(job, S.QUEUED)
+    data = {"error": error.model_dump(mode="json", exclude_none=True), "attempt": job.attempt}
+    events.append(session, job, error.message, level="warn", data=data)
+    text = f"Attempt {job.attempt} of {job.max_attempts} was lost; the job is queued again."
+    _queue_again(session, job, text)
+
+
+def _queue_again(session: Session, job: JobRow, message: str) -> None:
+    queued_at = job.queued_at
+    _release(session, job)
+    _change(session, job, S.QUEUED, message)
+    _ring(session, job)
+    job.queued_at = queued_at  # it keeps its place in the line
+
+
+def _require(job: JobRow, to: JobState) -> None:
+    if to not in LEGAL[S(job.state)]:
+        raise _illegal(job, to)
 
 
 def _change(session: Session, job: JobRow, to: JobState, message: str) -> None:
-    if to not in LEGAL[S(job.state)]:
-        raise _illegal(job, to)
+    _require(job, to)
     job.state = to.value
-    if to is S.QUEUED:
-        job.queued_at = session.scalar(select(func.clock_timestamp()))
     events.append(session, job, message, type="state", data={"state": to.value, "attempt": job.attempt})
     events.notify(session, job.id)
 
@@ -269,11 +290,10 @@ def _finish(
     level: events.Level = "info",
     data: dict[str, Any] | None = None,
 ) -> None:
-    if to not in LEGAL[S(job.state)]:
-        raise _illegal(job, to)
+    _require(job, to)
+    _release(session, job)
     job.state = to.value
     job.finished_at = session.scalar(select(func.clock_timestamp()))
-    _release(job)
     events.append(session, job, message, type="state", level=level, data={"state": to.value, **(data or {})})
     events.notify(session, job.id)
 
@@ -293,9 +313,28 @@ def _ring(session: Session, job: JobRow) -> None:
     events.notify(session, job.id)
 
 
-def _release(job: JobRow) -> None:
+def _release(session: Session, job: JobRow) -> None:
     job.lease_owner = None
     job.lease_expires_at = None
+    if S(job.state) in HELD:
+        _ring_for_project(session, job)
+
+
+def _ring_for_project(session: Session, job: JobRow) -> None:
+    """Where a project may run only so many jobs, one that ends lets another begin: ring for the oldest of each kind."""
+    waiting = session.execute(
+        select(JobRow.kind, JobRow.id)
+        .join(ProjectRow, ProjectRow.id == JobRow.project_id)
+        .where(
+            JobRow.project_id == job.project_id,
+            JobRow.state == S.QUEUED.value,
+            JobRow.kind != JobKind.PIPELINE.value,
+            ProjectRow.quotas.has_key("max_running_jobs"),
+        )
+        .distinct(JobRow.kind)
+        .order_by(JobRow.kind, JobRow.queued_at)
+    )
+    session.add_all([OutboxRow(job_id=job_id, queue=kind) for kind, job_id in waiting])
 
 
 def _extend(session: Session, job: JobRow, lease_s: float) -> None:

@@ -65,7 +65,7 @@ def running_worker(stores: Stores, keeper: Keeper) -> Iterator[subprocess.Popen[
 def submit(database: Database, **spec: Any) -> str:
     with database.session() as session:
         return transitions.create(
-            session, JobKind.INDEX, "proj_default", {"steps": 5, **spec}, max_attempts=3
+            session, JobKind.TRAIN, "proj_default", {"steps": 5, **spec}, max_attempts=3
         ).id
 
 
@@ -157,7 +157,7 @@ def test_a_second_delivery_does_nothing(stores: Stores, database: Database) -> N
     job_id = submit(database, sleep_s=0.1)
     wait_for(database, job_id, JobState.RUNNING)
     for _ in range(3):
-        ring(make_celery(stores.settings.broker_url), "index", job_id)
+        ring(make_celery(stores.settings.broker_url), "train", job_id)
     wait_for(database, job_id)
     after = wait_for(database, submit(database))  # the worker has passed the three duplicates
     assert after.state == JobState.SUCCEEDED
