@@ -48,7 +48,13 @@ def build(settings: GatewaySettings) -> FastAPI:
         streaming=httpx.AsyncClient(**client, limits=httpx.Limits(max_connections=None)),
     )
     driver = PipelineDriver(database, steps.starter(settings.max_attempts), steps.result_of)
-    keeper = Keeper(database, partial(ring, make_celery(settings.broker_url)), duties=[driver.drive])
+    keeper = Keeper(
+        database,
+        partial(ring, make_celery(settings.broker_url)),
+        sweep_every_s=min(2.0, settings.lease_s / 2),
+        ring_again_after_s=settings.ring_again_s,
+        duties=[driver.drive],
+    )
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncGenerator[None]:

@@ -27,6 +27,7 @@ from libs.common.jobs.failures import failure_of
 from libs.common.jobs.limits import Limits
 from libs.common.jobs.patience import is_passing, patiently
 from libs.common.jobs.process import ChildProcess
+from libs.common.jobs.storable import storable
 from libs.common.settings import PlatformSettings
 from model_training.contracts.jobs import JobError, JobKind
 
@@ -165,7 +166,9 @@ class JobRunner:
         if failure.error.code == "internal_error":
             log.error("attempt_failed", exc_info=error)
         try:
-            return self.end(held, {"type": "failure", "error": failure.as_dict(), "retry": failure.retry})
+            return self.end(
+                held, {"type": "failure", "error": storable(failure.as_dict()), "retry": failure.retry}
+            )
         except Exception as again:
             log.error(
                 "failure_not_written", exc_info=again

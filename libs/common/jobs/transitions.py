@@ -131,7 +131,8 @@ def start(session: Session, job: JobRow, owner: str, lease_s: float) -> None:
     job.lease_owner = owner
     job.started_at = job.started_at or session.scalar(select(func.clock_timestamp()))
     _extend(session, job, lease_s)
-    _change(session, job, S.RUNNING, f"Attempt {job.attempt} of {job.max_attempts} starts.")
+    text = f"Attempt {job.attempt} of {job.max_attempts} starts."
+    _change(session, job, S.RUNNING, text, data={"fence": job.fence})
 
 
 def begin(session: Session, job: JobRow, message: str) -> None:
@@ -274,10 +275,13 @@ def _require(job: JobRow, to: JobState) -> None:
         raise _illegal(job, to)
 
 
-def _change(session: Session, job: JobRow, to: JobState, message: str) -> None:
+def _change(
+    session: Session, job: JobRow, to: JobState, message: str, *, data: dict[str, Any] | None = None
+) -> None:
     _require(job, to)
     job.state = to.value
-    events.append(session, job, message, type="state", data={"state": to.value, "attempt": job.attempt})
+    data = {"state": to.value, "attempt": job.attempt, **(data or {})}
+    events.append(session, job, message, type="state", data=data)
     events.notify(session, job.id)
 
 
