@@ -1,0 +1,94 @@
+"""What can go wrong while jobs run. Each fault does its harm to a site and says what it did."""
+
+from __future__ import annotations
+
+import random
+import signal
+import time
+from collections.abc import Callable
+from functools import partial
+
+from libs.common.jobs.queue import make_celery, ring
+from tests.integration.chaos.site import LEASE_S, WORKERS, Site, send
+
+Fault = Callable[[Site, random.Random, list[str]], str]
+"""Arguments: the site, the source of chance, the ids of the round's jobs."""
+
+PAST_THE_LEASE_S = 1.5 * LEASE_S
+
+
+def _kill(site: Site, rng: random.Random, jobs: list[str], *, name: str | None) -> str:
+    victim = name or rng.choice(WORKERS)
+    hit = site.signal(victim, signal.SIGKILL, descendants=victim == "postgres")
+    return f"kill -9 {victim}" if hit else f"{victim} was down already"
+
+
+def _stop(site: Site, rng: random.Random, jobs: list[str], *, name: str | None) -> str:
+    victim = name or rng.choice(WORKERS)
+    if not site.signal(victim, signal.SIGSTOP):
+        return f"{victim} was down already"
+    time.sleep(PAST_THE_LEASE_S)
+    site.signal(victim, signal.SIGCONT)
+    return f"SIGSTOP of {victim} for {PAST_THE_LEASE_S:.1f} s"
+
+
+def _ask(site: Site, rng: random.Random, jobs: list[str], *, name: str | None, how: signal.Signals) -> str:
+    victim = name or rng.choice(WORKERS)
+    hit = site.signal(victim, how)
+    return f"{how.name} to {victim}" if hit else f"{victim} was down already"
+
+
+def _child(site: Site, rng: random.Random, jobs: list[str], *, hold: bool) -> str:
+    children = site.children()
+    if not children:
+        return "there was no child to harm"
+    victim = rng.choice(children)
+    if not hold:
+        send(victim, signal.SIGKILL)
+        return "kill -9 a child"
+    send(victim, signal.SIGSTOP)
+    time.sleep(PAST_THE_LEASE_S)
+    send(victim, signal.SIGCONT)
+    return f"SIGSTOP of a child for {PAST_THE_LEASE_S:.1f} s"
+
+
+def _deliver_twice(site: Site, rng: random.Random, jobs: list[str]) -> str:
+    celery = make_celery(site.broker_url)
+    for job_id in jobs * 2:
+        ring(celery, "train", job_id)
+    celery.close()
+    return f"{2 * len(jobs)} messages delivered again"
+
+
+def _empty_broker(site: Site, rng: random.Random, jobs: list[str]) -> str:
+    site.broker().flushall()
+    return "FLUSHALL"
+
+
+def _drop_keeper(site: Site, rng: random.Random, jobs: list[str]) -> str:
+    return "the keeper's connection ended" if site.drop_keeper() else "there was no keeper"
+
+
+def _nothing(site: Site, rng: random.Random, jobs: list[str]) -> str:
+    return "a job fills its disk quota"
+
+
+FAULTS: dict[str, Fault] = {
+    "kill_worker": partial(_kill, name=None),
+    "stop_worker": partial(_stop, name=None),
+    "terminate_worker": partial(_ask, name=None, how=signal.SIGTERM),
+    "kill_child": partial(_child, hold=False),
+    "stop_child": partial(_child, hold=True),
+    "kill_gateway": partial(_kill, name="gateway"),
+    "stop_gateway": partial(_stop, name="gateway"),
+    "kill_postgres": partial(_kill, name="postgres"),
+    "restart_postgres": partial(_ask, name="postgres", how=signal.SIGINT),
+    "stop_postgres": partial(_stop, name="postgres"),
+    "kill_valkey": partial(_kill, name="valkey"),
+    "restart_valkey": partial(_ask, name="valkey", how=signal.SIGTERM),
+    "stop_valkey": partial(_stop, name="valkey"),
+    "deliver_twice": _deliver_twice,
+    "empty_broker": _empty_broker,
+    "drop_keeper": _drop_keeper,
+    "fill_disk": _nothing,  # the round adds a job that does it
+}
