@@ -5,10 +5,10 @@ PACKAGES ?= more_itertools toolz boltons
 OUT ?= runs/demo
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo up down status test test-full check format clean
+.PHONY: help install demo up down status test test-full test-containers check format clean
 
 help:  ## List the commands
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-15s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 install:  ## Make .venv and install everything (a second run does nothing)
 	@PYTHON="$(PYTHON)" scripts/install
@@ -30,6 +30,10 @@ test: install  ## Run the tests (real PostgreSQL, Valkey, Celery, Gemma weights)
 
 test-full: install  ## Run every test at full size
 	@$(BIN)/pytest -q -m "not gpu"
+
+test-containers: install  ## Run the integration tests on PostgreSQL and Redis images (needs Docker)
+	@$(BIN)/pip install -q -c constraints.txt -e '.[containers]'
+	@$(BIN)/python -m tests.containers
 
 check: install  ## Lint, format, types and import rules
 	@$(BIN)/ruff check .

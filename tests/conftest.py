@@ -5,15 +5,19 @@ from __future__ import annotations
 import os
 import socket
 import tempfile
-from collections.abc import Iterator
+import uuid
+from collections.abc import Generator, Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+from sqlalchemy import create_engine, make_url, text
 
 from libs.common.db.engine import Database
 from libs.common.db.tables import ProjectRow
 from libs.common.settings import PlatformSettings
+from migrations.upgrade import upgrade
 from model_training.embedded import postgres, valkey
 from model_training.embedded.platform import Platform
 from model_training.home import Home
@@ -56,24 +60,47 @@ class Stores:
 
 @pytest.fixture(scope="session")
 def stores() -> Iterator[Stores]:
-    """PostgreSQL and Valkey as `mt up` runs them, without the services."""
+    """PostgreSQL and Valkey: the servers that `MT_TEST_DATABASE_URL` and `MT_TEST_BROKER_URL` name, else the wheels'."""
+    given = {name: os.environ.get(f"MT_TEST_{name}_URL") for name in ("DATABASE", "BROKER")}
     # Not below pytest's own directory: another pytest of root that starts would close it to PostgreSQL's user.
-    with (
-        tempfile.TemporaryDirectory(prefix="mt-stores-") as name,
-        Platform(name, services=(), model=None, port_base=free_ports(7)).running() as state,
-    ):
-        root = Path(name)
-        home = Home(root)
-        broker = next(service for service in state.services if service.name == "valkey")
-        secrets = home.secrets()
+    with tempfile.TemporaryDirectory(prefix="mt-stores-") as name, ExitStack() as stack:
+        if all(given.values()):
+            home = Home(Path(name))
+            database_url = stack.enter_context(scratch_database(given["DATABASE"] or ""))
+            broker_url = given["BROKER"] or ""
+        elif any(given.values()):
+            raise pytest.UsageError("set both MT_TEST_DATABASE_URL and MT_TEST_BROKER_URL, or neither")
+        else:
+            platform = Platform(name, services=(), model=None, port_base=free_ports(7))
+            state = stack.enter_context(platform.running())
+            home = platform.home
+            port = next(service.port for service in state.services if service.name == "valkey")
+            broker_url = valkey.broker_url(port or 0, home.secrets().broker_password)
+            database_url = postgres.database_url(home)
         settings = PlatformSettings(
-            home=root,
-            database_url=postgres.database_url(home),
-            broker_url=valkey.broker_url(broker.port or 0, secrets.broker_password),
-            internal_token=secrets.internal_token,  # pyright: ignore[reportArgumentType]
+            home=home.root,
+            database_url=database_url,
+            broker_url=broker_url,
+            internal_token=home.secrets().internal_token,  # pyright: ignore[reportArgumentType]
             lease_s=3.0,
         )
-        yield Stores(settings, root)
+        yield Stores(settings, home.root)
+
+
+@contextmanager
+def scratch_database(url: str) -> Generator[str]:
+    """A migrated database of our own on a server that others may use too; it is gone afterwards."""
+    server, name = make_url(url), f"mt_test_{uuid.uuid4().hex}"
+    engine = create_engine(server, isolation_level="AUTOCOMMIT")
+    with engine.connect() as admin:
+        admin.execute(text(f"create database {name}"))
+        try:
+            own = server.set(database=name).render_as_string(hide_password=False)
+            upgrade(own)
+            yield own
+        finally:
+            admin.execute(text(f"drop database {name} with (force)"))
+    engine.dispose()
 
 
 @pytest.fixture(scope="session")
