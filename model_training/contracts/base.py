@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import re
-from typing import Annotated, Any, Generic, Literal, TypeVar
+from typing import Annotated, Any, Generic, Literal, Self, TypeVar
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 from pydantic_core import PydanticCustomError
@@ -110,6 +110,14 @@ class Page(Reply, Generic[Item]):
     first_id: str | None = None
     last_id: str | None = None
     has_more: bool = False
+
+    @classmethod
+    def of(cls, data: list[Item], has_more: bool = False) -> Self:
+        """A page of things that have an `id`."""
+        ids = [getattr(item, "id") for item in data]  # noqa: B009 (an item is anything with an id)
+        return cls(
+            data=data, first_id=ids[0] if ids else None, last_id=ids[-1] if ids else None, has_more=has_more
+        )
 
 
 class Deleted(Reply):

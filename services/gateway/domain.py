@@ -14,11 +14,31 @@ _INDEX_NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,63}")
 
 
 @dataclass(frozen=True)
+class Allowance:
+    """How much a key may keep waiting. None is no limit."""
+
+    open_jobs_of_key: int | None = None
+    open_jobs_of_project: int | None = None
+
+
+@dataclass(frozen=True)
 class Principal:
-    """Whoever holds the key of a request."""
+    """Whoever holds the key of a request. Services of the platform hold none and are not limited."""
 
     project_id: str
     scopes: frozenset[str]
+    key_id: str | None = None
+    allowance: Allowance = Allowance()
+
+    @property
+    def name(self) -> str:
+        """Who it was, for histories."""
+        return self.key_id or "platform"
+
+    @property
+    def is_admin(self) -> bool:
+        """Whether keys, projects and configuration may be managed."""
+        return "admin" in self.scopes
 
 
 @dataclass(frozen=True)
@@ -27,6 +47,11 @@ class ModelName:
 
     model: str
     index: str | None = None
+
+    @property
+    def text(self) -> str:
+        """The name as it is written."""
+        return f"{RAG_PREFIX}{self.index}@{self.model}" if self.index else self.model
 
     @property
     def is_tuned(self) -> bool:

@@ -3,28 +3,48 @@
 from __future__ import annotations
 
 import asyncio
+import os
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from functools import partial
 
 import httpx
 from fastapi import FastAPI
-from starlette.middleware.trustedhost import TrustedHostMiddleware
+from starlette.middleware import Middleware
 
 from libs.common.artifacts import open_artifacts
 from libs.common.db.engine import Database
 from libs.common.jobs.keeper import Keeper
 from libs.common.jobs.pipelines import PipelineDriver
 from libs.common.jobs.queue import make_celery, ring
+from libs.common.runtime_config import RuntimeConfig
 from libs.common.service import create_app, serve
 from libs.common.telemetry import configure_logging
 from services.gateway.adapters.postgres_listener import JobListener
-from services.gateway.api import chat, files, fine_tuning, jobs, models, monitoring, pipelines, work
+from services.gateway.adapters.valkey_buckets import ValkeyBuckets
+from services.gateway.api import (
+    chat,
+    config,
+    files,
+    fine_tuning,
+    jobs,
+    keys,
+    models,
+    monitoring,
+    openapi,
+    pipelines,
+    projects,
+    work,
+)
+from services.gateway.api.admission import Admission
 from services.gateway.api.dependencies import Gateway
-from services.gateway.service import keys, steps
+from services.gateway.service import steps
 from services.gateway.service.feeds import Feeds
 from services.gateway.service.files import FileService
+from services.gateway.service.keys import bootstrap
 from services.gateway.settings import GatewaySettings
+
+ROUTES = (files, fine_tuning, jobs, work, pipelines, models, chat, monitoring, keys, projects, config)
 
 DESCRIPTION = """Fine-tune, retrieve, do both, or leave the model alone: one door to all of it.
 
@@ -36,6 +56,7 @@ def build(settings: GatewaySettings) -> FastAPI:
     """The application with everything wired."""
     database = Database(settings.database_url, pool_size=10)
     listener = JobListener(settings.database_url)
+    buckets = ValkeyBuckets(settings.broker_url)
     token = settings.internal_token.get_secret_value()
     client = {"headers": {"Authorization": f"Bearer {token}"}, "timeout": settings.chat_timeout_s}
     gateway = Gateway(
@@ -46,6 +67,8 @@ def build(settings: GatewaySettings) -> FastAPI:
         feeds=Feeds(database, listener),
         http=httpx.Client(**client),
         streaming=httpx.AsyncClient(**client, limits=httpx.Limits(max_connections=None)),
+        config=RuntimeConfig(database, settings.home, os.environ),
+        take_token=buckets.take,
     )
     driver = PipelineDriver(database, steps.starter(settings.max_attempts), steps.result_of)
     keeper = Keeper(
@@ -59,7 +82,7 @@ def build(settings: GatewaySettings) -> FastAPI:
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncGenerator[None]:
         with database.session() as session:
-            keys.bootstrap(session, settings)
+            bootstrap(session, settings)
         listener.start(asyncio.get_running_loop())
         keeper.start()
         yield
@@ -67,15 +90,21 @@ def build(settings: GatewaySettings) -> FastAPI:
         listener.stop()
         await gateway.streaming.aclose()
         gateway.http.close()
+        buckets.close()
         database.close()
 
     app = create_app(
-        "gateway", ready=database.ready, lifespan=lifespan, title="Model training", description=DESCRIPTION
+        "gateway",
+        ready=database.ready,
+        lifespan=lifespan,
+        title="Model training",
+        description=DESCRIPTION,
+        middleware=[Middleware(Admission, gateway=gateway)],
     )
     app.state.gateway = gateway
-    app.add_middleware(TrustedHostMiddleware, allowed_hosts=settings.allowed_hosts)
-    for module in (files, fine_tuning, jobs, work, pipelines, models, chat, monitoring):
+    for module in ROUTES:
         app.include_router(module.router)
+    openapi.install(app)
     return app
 
 

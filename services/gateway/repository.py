@@ -5,14 +5,15 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import TypeVar
 
-from sqlalchemy import ColumnElement, cast, func, select
-from sqlalchemy.dialects.postgresql import JSONPATH, insert
+from sqlalchemy import ColumnElement, String, cast, func, select
+from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import InstrumentedAttribute, Session
 
 from libs.common.db.tables import (
     ApiKeyRow,
     ArtifactRow,
     CheckpointRow,
+    ConfigVersionRow,
     FileRow,
     IdempotencyRow,
     IndexRow,
@@ -24,9 +25,11 @@ from libs.common.db.tables import (
     PipelineStepRow,
     ProjectRow,
 )
-from model_training.contracts.jobs import FINAL_STATES, JobKind, JobState
+from libs.common.jobs import transitions
+from model_training.contracts.jobs import JobKind, JobState
 
-Row = TypeVar("Row", FileRow, JobRow, ModelRow, IndexRow)
+Row = TypeVar("Row", FileRow, JobRow, ModelRow, IndexRow, ApiKeyRow)
+Listed = TypeVar("Listed", FileRow, JobRow, ModelRow, IndexRow, ApiKeyRow, ProjectRow)
 
 
 def ensure_project(session: Session, project_id: str, name: str) -> None:
@@ -72,7 +75,21 @@ def page(
     where: Sequence[ColumnElement[bool]] = (),
 ) -> tuple[list[Row], bool]:
     """Rows of a project, newest first, and whether there are more. Ids sort by time."""
-    query = select(table).where(table.project_id == project_id, *where)
+    return _cut(session, table, [table.project_id == project_id, *where], after, limit)
+
+
+def projects(
+    session: Session, only: str | None, after: str | None, limit: int
+) -> tuple[list[ProjectRow], bool]:
+    """Projects, newest first, and whether there are more; `only` one if it is given."""
+    where = [ProjectRow.id == only] if only is not None else []
+    return _cut(session, ProjectRow, where, after, limit)
+
+
+def _cut(
+    session: Session, table: type[Listed], where: Sequence[ColumnElement[bool]], after: str | None, limit: int
+) -> tuple[list[Listed], bool]:
+    query = select(table).where(*where)
     if after is not None:
         query = query.where(_suffix(table.id) < _suffix_of(after))
     rows = list(session.scalars(query.order_by(_suffix(table.id).desc()).limit(limit + 1)).all())
@@ -150,19 +167,14 @@ def metrics(session: Session, job_id: str, after_step: int, limit: int) -> list[
     return list(session.scalars(query).all())
 
 
-def job_using_file(session: Session, project_id: str, file_id: str) -> str | None:
-    """An unfinished job whose spec names the file."""
-    open_states = [state.value for state in JobState if state not in FINAL_STATES]
+def job_using(session: Session, project_id: str, name: str) -> str | None:
+    """An unfinished job whose spec names an id, be it within another name."""
+    named = cast(JobRow.spec, String).contains(
+        name, autoescape=True
+    )  # an id is random enough to be found in text
+    unfinished = JobRow.finished_at.is_(None)
     return session.scalar(
-        select(JobRow.id)
-        .where(
-            JobRow.project_id == project_id,
-            JobRow.state.in_(open_states),
-            func.jsonb_path_exists(
-                JobRow.spec, cast("$.** ? (@ == $id)", JSONPATH), func.jsonb_build_object("id", file_id)
-            ),
-        )
-        .limit(1)
+        select(JobRow.id).where(JobRow.project_id == project_id, unfinished, named).limit(1)
     )
 
 
@@ -184,8 +196,7 @@ def add_artifact(session: Session, artifact: ArtifactRow) -> None:
 
 def idempotent_answer(session: Session, project_id: str, key: str) -> IdempotencyRow | None:
     """The stored answer of a key, after waiting for a request with the same key that is under way."""
-    lock = func.hashtextextended(f"{project_id}/{key}", 0)
-    session.execute(select(func.pg_advisory_xact_lock(lock)))
+    lock_name(session, f"{project_id}/{key}")
     return session.get(IdempotencyRow, (project_id, key))
 
 
@@ -201,12 +212,8 @@ def job(session: Session, job_id: str) -> JobRow:
 
 def model_of_alias(session: Session, project_id: str, alias: str) -> str | None:
     """The model that an alias points to now."""
-    return session.scalar(
-        select(ModelAliasRow.model)
-        .where(ModelAliasRow.project_id == project_id, ModelAliasRow.alias == alias)
-        .order_by(ModelAliasRow.version.desc())
-        .limit(1)
-    )
+    row = newest_alias(session, project_id, alias)
+    return row.model if row else None
 
 
 def pipeline_steps(session: Session, pipeline_ids: Sequence[str]) -> list[PipelineStepRow]:
@@ -262,3 +269,78 @@ def result_exists(session: Session, job: JobRow) -> bool:
             return session.get(ArtifactRow, result.get("artifact", "")) is not None
         case _:
             return job.result is not None
+
+
+def project(session: Session, project_id: str) -> ProjectRow | None:
+    """A project by its id."""
+    return session.get(ProjectRow, project_id)
+
+
+def project_named(session: Session, name: str) -> ProjectRow | None:
+    """A project by its name."""
+    return session.scalars(select(ProjectRow).where(ProjectRow.name == name)).one_or_none()
+
+
+def locked_project(session: Session, project_id: str) -> ProjectRow | None:
+    """A project, locked until the transaction ends and read afresh, so that what is counted stays true."""
+    query = select(ProjectRow).where(ProjectRow.id == project_id).with_for_update()
+    return session.scalars(query.execution_options(populate_existing=True)).one_or_none()
+
+
+def open_jobs(session: Session, project_id: str, created_by: str | None, most: int) -> int:
+    """Unfinished jobs of a project, or of one key in it, counted no further than `most`."""
+    query = select(JobRow.id).where(JobRow.project_id == project_id, JobRow.finished_at.is_(None))
+    if created_by is not None:
+        query = query.where(JobRow.created_by == created_by)
+    return session.scalar(select(func.count()).select_from(query.limit(most).subquery())) or 0
+
+
+def running_jobs(session: Session, project_id: str) -> int:
+    """Jobs of a project that a worker holds."""
+    held = [state.value for state in transitions.HELD]
+    query = select(func.count()).where(JobRow.project_id == project_id, JobRow.state.in_(held))
+    return session.scalar(query.where(JobRow.finished_at.is_(None))) or 0
+
+
+def stored_bytes(session: Session, project_id: str) -> int:
+    """Bytes of all files of a project; the same bytes in two files count twice."""
+    return int(session.scalar(select(func.sum(FileRow.bytes)).where(FileRow.project_id == project_id)) or 0)
+
+
+def newest_alias(session: Session, project_id: str, alias: str) -> ModelAliasRow | None:
+    """Where an alias points now."""
+    query = select(ModelAliasRow).where(ModelAliasRow.project_id == project_id, ModelAliasRow.alias == alias)
+    return session.scalars(query.order_by(ModelAliasRow.version.desc()).limit(1)).first()
+
+
+def alias_version(session: Session, project_id: str, alias: str, version: int) -> ModelAliasRow | None:
+    """Where an alias pointed from a version on."""
+    return session.get(ModelAliasRow, (project_id, alias, version))
+
+
+def alias_history(
+    session: Session, project_id: str, alias: str, before: int | None, limit: int
+) -> list[ModelAliasRow]:
+    """Moves of an alias, newest first."""
+    query = select(ModelAliasRow).where(ModelAliasRow.project_id == project_id, ModelAliasRow.alias == alias)
+    if before is not None:
+        query = query.where(ModelAliasRow.version < before)
+    return list(session.scalars(query.order_by(ModelAliasRow.version.desc()).limit(limit)).all())
+
+
+def config_history(session: Session, section: str, before: int | None, limit: int) -> list[ConfigVersionRow]:
+    """Changes of a section, newest first."""
+    query = select(ConfigVersionRow).where(ConfigVersionRow.section == section)
+    if before is not None:
+        query = query.where(ConfigVersionRow.version < before)
+    return list(session.scalars(query.order_by(ConfigVersionRow.version.desc()).limit(limit)).all())
+
+
+def config_version(session: Session, section: str, version: int) -> ConfigVersionRow | None:
+    """One change of a section."""
+    return session.get(ConfigVersionRow, (section, version))
+
+
+def lock_name(session: Session, name: str) -> None:
+    """Let one transaction at a time change what goes by this name."""
+    session.execute(select(func.pg_advisory_xact_lock(func.hashtextextended(name, 0))))

@@ -11,6 +11,7 @@ from fastapi.responses import Response, StreamingResponse
 from starlette.concurrency import run_in_threadpool
 
 from libs.common.errors import InvalidInput, Unavailable
+from libs.common.runtime_config import InferenceDefaults, RetrievalDefaults
 from model_training.contracts.chat import ChatReply, ChatRequest, CompletionReply, CompletionRequest
 from services.gateway.api.dependencies import Asker, Gateway, Parts
 from services.gateway.domain import ModelName, Principal
@@ -23,27 +24,38 @@ PASSED_ON = ("content-type", "retry-after")
 @router.post("/chat/completions", summary="Create a chat completion", response_model=ChatReply)
 async def chat(gateway: Parts, who: Asker, request: ChatRequest) -> Response:
     """Answer a conversation. `rag:<index>@<model>` answers from an index and names its sources."""
-    name = await run_in_threadpool(_resolve, gateway, who, request.model)
+    name, body = await run_in_threadpool(_prepare, gateway, who, request)
     base = gateway.settings.rag_url if name.index else gateway.settings.inference_url
-    body = request.model_dump(mode="json", exclude_none=True)
     return await _pass_on(gateway, f"{base}/v1/chat/completions", body, who)
 
 
 @router.post("/completions", summary="Create a text completion", response_model=CompletionReply)
 async def complete(gateway: Parts, who: Asker, request: CompletionRequest) -> Response:
     """Continue a text as it is, without a template."""
-    name = await run_in_threadpool(_resolve, gateway, who, request.model)
+    name, body = await run_in_threadpool(_prepare, gateway, who, request)
     if name.index:
         raise InvalidInput(
             "Retrieval answers conversations only.", param="model", hint="Use /v1/chat/completions."
         )
-    body = request.model_dump(mode="json", exclude_none=True)
     return await _pass_on(gateway, f"{gateway.settings.inference_url}/v1/completions", body, who)
 
 
-def _resolve(gateway: Gateway, who: Principal, model: str) -> ModelName:
+def _prepare(
+    gateway: Gateway, who: Principal, request: ChatRequest | CompletionRequest
+) -> tuple[ModelName, dict[str, Any]]:
+    """What the model's name means, and the request with the platform's defaults where it does not say."""
     with gateway.database.session() as session:
-        return models.require(session, who, model)
+        name = models.require(session, who, request.model)
+    defaults = gateway.config.read(InferenceDefaults)
+    body: dict[str, Any] = {**request.model_dump(mode="json", exclude_none=True), "model": name.text}
+    if "temperature" not in request.model_fields_set:
+        body["temperature"] = defaults.temperature
+    if defaults.max_tokens is not None and not {"max_tokens", "max_completion_tokens"} & body.keys():
+        body["max_tokens"] = defaults.max_tokens
+    if name.index:
+        retrieval = gateway.config.read(RetrievalDefaults).model_dump(exclude_none=True)
+        body["retrieval"] = {**retrieval, **body.get("retrieval", {})}
+    return name, body
 
 
 async def _pass_on(gateway: Gateway, url: str, body: dict[str, Any], who: Principal) -> Response:

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import Any
 
-from fastapi import APIRouter, Query
+from fastapi import APIRouter
 
 from model_training.contracts.base import Page
 from model_training.contracts.fine_tuning import (
@@ -14,7 +14,16 @@ from model_training.contracts.fine_tuning import (
     FineTuningJobCreate,
 )
 from model_training.contracts.jobs import JobKind
-from services.gateway.api.dependencies import After, IdempotencyKey, Limit, Parts, Reader, Submitter
+from services.gateway.api.dependencies import (
+    After,
+    IdempotencyKey,
+    JobId,
+    Limit,
+    Parts,
+    Reader,
+    StateFilter,
+    Submitter,
+)
 from services.gateway.service import fine_tuning, idempotency, jobs
 
 router = APIRouter(prefix="/v1/fine_tuning/jobs", tags=["fine-tuning"])
@@ -33,40 +42,42 @@ def create(
             idempotency_key,
             "/v1/fine_tuning/jobs",
             request.model_dump(mode="json"),
-            lambda: fine_tuning.create(session, who, request, gateway.settings.max_attempts),
+            lambda: fine_tuning.create(session, who, request, gateway.max_attempts),
         )
 
 
 @router.get("", summary="List fine-tuning jobs")
-def list_jobs(gateway: Parts, who: Reader, after: After = None, limit: Limit = 20) -> Page[FineTuningJob]:
+def list_jobs(
+    gateway: Parts, who: Reader, after: After = None, limit: Limit = 20, state: StateFilter = None
+) -> Page[FineTuningJob]:
     """Newest first."""
     with gateway.database.session() as session:
-        return fine_tuning.list_page(session, who, after, limit)
+        return fine_tuning.list_page(session, who, after, limit, state)
 
 
 @router.get("/{job_id}", summary="Retrieve a fine-tuning job")
-def get(gateway: Parts, who: Reader, job_id: str) -> FineTuningJob:
+def get(gateway: Parts, who: Reader, job_id: JobId) -> FineTuningJob:
     """One job."""
     with gateway.database.session() as session:
         return fine_tuning.describe(session, jobs.require(session, who, job_id, TRAIN))
 
 
 @router.post("/{job_id}/cancel", summary="Cancel a fine-tuning job")
-def cancel(gateway: Parts, who: Submitter, job_id: str) -> FineTuningJob:
+def cancel(gateway: Parts, who: Submitter, job_id: JobId) -> FineTuningJob:
     """Ask the job to end for good; what it has committed stays."""
     with gateway.database.session() as session:
         return fine_tuning.describe(session, jobs.cancel(session, who, job_id, TRAIN))
 
 
 @router.post("/{job_id}/pause", summary="Pause a fine-tuning job")
-def pause(gateway: Parts, who: Submitter, job_id: str) -> FineTuningJob:
+def pause(gateway: Parts, who: Submitter, job_id: JobId) -> FineTuningJob:
     """Ask the job to write a checkpoint and free its worker."""
     with gateway.database.session() as session:
         return fine_tuning.describe(session, jobs.pause(session, who, job_id, TRAIN))
 
 
 @router.post("/{job_id}/resume", summary="Resume a fine-tuning job")
-def resume(gateway: Parts, who: Submitter, job_id: str) -> FineTuningJob:
+def resume(gateway: Parts, who: Submitter, job_id: JobId) -> FineTuningJob:
     """Queue a paused job again; it goes on from its last checkpoint."""
     with gateway.database.session() as session:
         return fine_tuning.describe(session, jobs.resume(session, who, job_id, TRAIN))
@@ -76,9 +87,9 @@ def resume(gateway: Parts, who: Submitter, job_id: str) -> FineTuningJob:
 def events(
     gateway: Parts,
     who: Reader,
-    job_id: str,
+    job_id: JobId,
     after: After = None,
-    limit: Annotated[int, Query(ge=1, le=1000)] = 20,
+    limit: Limit = 20,
 ) -> Page[FineTuningEvent]:
     """Newest first, as OpenAI lists them. `/v1/jobs/{id}/events` has them in order and as a stream."""
     with gateway.database.session() as session:
@@ -86,7 +97,9 @@ def events(
 
 
 @router.get("/{job_id}/checkpoints", summary="List a job's checkpoints")
-def checkpoints(gateway: Parts, who: Reader, job_id: str) -> Page[Checkpoint]:
+def checkpoints(
+    gateway: Parts, who: Reader, job_id: JobId, after: After = None, limit: Limit = 10
+) -> Page[Checkpoint]:
     """Committed checkpoints, newest first."""
     with gateway.database.session() as session:
-        return fine_tuning.checkpoints(session, who, job_id)
+        return fine_tuning.checkpoints(session, who, job_id, after, limit)

@@ -8,10 +8,18 @@ from fastapi import APIRouter, Header, Query, Request
 from fastapi.responses import StreamingResponse
 from starlette.concurrency import run_in_threadpool
 
-from libs.common.errors import InvalidInput
 from model_training.contracts.base import Page
-from model_training.contracts.jobs import Job, JobEvent, JobKind, JobState, MetricPoint
-from services.gateway.api.dependencies import After, Gateway, Limit, Parts, Reader, Submitter
+from model_training.contracts.jobs import Job, JobEvent, JobKind, MetricPoint
+from services.gateway.api.dependencies import (
+    After,
+    Gateway,
+    JobId,
+    Limit,
+    Parts,
+    Reader,
+    StateFilter,
+    Submitter,
+)
 from services.gateway.domain import Principal
 from services.gateway.service import jobs
 
@@ -25,8 +33,8 @@ def list_jobs(
     who: Reader,
     after: After = None,
     limit: Limit = 20,
-    kind: Annotated[JobKind | None, Query()] = None,
-    state: Annotated[JobState | None, Query()] = None,
+    kind: Annotated[JobKind | None, Query(description="Only jobs of this kind.")] = None,
+    state: StateFilter = None,
 ) -> Page[Job]:
     """Jobs of the project, newest first."""
     with gateway.database.session() as session:
@@ -34,28 +42,28 @@ def list_jobs(
 
 
 @router.get("/{job_id}", summary="Retrieve a job")
-def get(gateway: Parts, who: Reader, job_id: str) -> Job:
+def get(gateway: Parts, who: Reader, job_id: JobId) -> Job:
     """State, progress, attempts, error and result."""
     with gateway.database.session() as session:
         return jobs.describe(session, jobs.require(session, who, job_id))
 
 
 @router.post("/{job_id}/cancel", summary="Cancel a job")
-def cancel(gateway: Parts, who: Submitter, job_id: str) -> Job:
+def cancel(gateway: Parts, who: Submitter, job_id: JobId) -> Job:
     """Ask the job to end for good."""
     with gateway.database.session() as session:
         return jobs.describe(session, jobs.cancel(session, who, job_id))
 
 
 @router.post("/{job_id}/pause", summary="Pause a job")
-def pause(gateway: Parts, who: Submitter, job_id: str) -> Job:
+def pause(gateway: Parts, who: Submitter, job_id: JobId) -> Job:
     """Ask the job to stop where it can go on later."""
     with gateway.database.session() as session:
         return jobs.describe(session, jobs.pause(session, who, job_id))
 
 
 @router.post("/{job_id}/resume", summary="Resume a job")
-def resume(gateway: Parts, who: Submitter, job_id: str) -> Job:
+def resume(gateway: Parts, who: Submitter, job_id: JobId) -> Job:
     """Queue a paused job again."""
     with gateway.database.session() as session:
         return jobs.describe(session, jobs.resume(session, who, job_id))
@@ -65,9 +73,9 @@ def resume(gateway: Parts, who: Submitter, job_id: str) -> Job:
 def metrics(
     gateway: Parts,
     who: Reader,
-    job_id: str,
+    job_id: JobId,
     after: Annotated[int, Query(ge=-1, le=2**31 - 1, description="Go on after this step.")] = -1,
-    limit: Annotated[int, Query(ge=1, le=10_000)] = 1000,
+    limit: Annotated[int, Query(ge=1, le=10_000, description="How many at most.")] = 1000,
 ) -> Page[MetricPoint]:
     """Values by step, in order."""
     with gateway.database.session() as session:
@@ -78,26 +86,32 @@ def metrics(
     "/{job_id}/events",
     summary="Read or follow a job's events",
     response_model=Page[JobEvent],
-    responses={200: {"content": {"text/event-stream": {}}, "description": "A page, or a stream of events."}},
+    responses={
+        200: {
+            "content": {"text/event-stream": {"schema": {"type": "string"}}},
+            "description": "A page, or a stream of events.",
+        }
+    },
 )
 async def events(
     request: Request,
     gateway: Parts,
     who: Reader,
-    job_id: str,
+    job_id: JobId,
     after: Annotated[int, Query(ge=0, le=2**53, description="Go on after this sequence number.")] = 0,
     limit: Limit = 100,
-    last_event_id: Annotated[str | None, Header(alias="Last-Event-ID")] = None,
+    last_event_id: Annotated[
+        int | None,
+        Header(alias="Last-Event-ID", description="The last sequence number that was seen.", ge=0, le=2**53),
+    ] = None,
 ) -> object:
     """A page in order; with `Accept: text/event-stream`, a stream that replays from `Last-Event-ID` and misses nothing."""
     if "text/event-stream" not in request.headers.get("accept", ""):
         return await run_in_threadpool(_page, gateway, who, job_id, after, limit)
-    if last_event_id is not None and not last_event_id.isdigit():
-        raise InvalidInput(f"Last-Event-ID {last_event_id!r} is not a number.", param="Last-Event-ID")
     await run_in_threadpool(
         _page, gateway, who, job_id, 0, 1
     )  # a job that is not there is a 404, not a broken stream
-    start = int(last_event_id) if last_event_id else after
+    start = after if last_event_id is None else last_event_id
     return StreamingResponse(
         gateway.feeds.stream(job_id, start, gateway.settings.sse_heartbeat_s),
         media_type="text/event-stream",

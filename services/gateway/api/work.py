@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Annotated, Any, Literal
 
 import httpx
-from fastapi import APIRouter, Request, Response
+from fastapi import APIRouter, Path, Request, Response
 
 from libs.common.db.tables import JobRow
 from libs.common.errors import NotFound, Unavailable
@@ -13,22 +13,25 @@ from model_training.contracts.base import Page
 from model_training.contracts.comparisons import Comparison, ComparisonCreate
 from model_training.contracts.evaluations import Evaluation, EvaluationCreate
 from model_training.contracts.indexes import Index, IndexCreate, QueryReply, QueryRequest
-from model_training.contracts.jobs import JobKind
+from model_training.contracts.jobs import JobKind, JobState
 from services.gateway import repository
 from services.gateway.api.dependencies import (
     After,
     Asker,
     Gateway,
     IdempotencyKey,
+    JobId,
     Limit,
     Parts,
     Reader,
+    StateFilter,
     Submitter,
 )
 from services.gateway.domain import Principal
 from services.gateway.service import idempotency, jobs, work
 
 router = APIRouter(prefix="/v1")
+Format = Annotated[Literal["html", "md", "json"], Path(description="The form of the report.")]
 
 
 @router.post("/indexes", tags=["indexes"], summary="Build an index", response_model=Index)
@@ -43,7 +46,7 @@ def create_index(
             idempotency_key,
             "/v1/indexes",
             request.model_dump(mode="json"),
-            lambda: work.create_index(session, who, request, gateway.settings.max_attempts),
+            lambda: work.create_index(session, who, request, gateway.max_attempts),
         )
 
 
@@ -59,7 +62,7 @@ def create_evaluation(
             idempotency_key,
             "/v1/evaluations",
             request.model_dump(mode="json"),
-            lambda: work.create_evaluation(session, who, request, gateway.settings.max_attempts),
+            lambda: work.create_evaluation(session, who, request, gateway.max_attempts),
         )
 
 
@@ -75,36 +78,39 @@ def create_comparison(
             idempotency_key,
             "/v1/comparisons",
             request.model_dump(mode="json"),
-            lambda: work.create_comparison(session, who, request, gateway.settings.max_attempts),
+            lambda: work.create_comparison(session, who, request, gateway.max_attempts),
         )
 
 
 @router.get("/indexes", tags=["indexes"], summary="List indexes")
-def list_indexes(gateway: Parts, who: Reader, after: After = None, limit: Limit = 20) -> Page[Index]:
+def list_indexes(
+    gateway: Parts, who: Reader, after: After = None, limit: Limit = 20, state: StateFilter = None
+) -> Page[Index]:
     """Newest first."""
-    rows, more = _rows(gateway, who, JobKind.INDEX, after, limit)
-    data = [work.describe_index(row) for row in rows]
-    return Page(data=data, first_id=_first(rows), last_id=_last(rows), has_more=more)
+    rows, more = _rows(gateway, who, JobKind.INDEX, after, limit, state)
+    return Page.of([work.describe_index(row) for row in rows], more)
 
 
 @router.get("/evaluations", tags=["evaluations"], summary="List evaluations")
-def list_evaluations(gateway: Parts, who: Reader, after: After = None, limit: Limit = 20) -> Page[Evaluation]:
+def list_evaluations(
+    gateway: Parts, who: Reader, after: After = None, limit: Limit = 20, state: StateFilter = None
+) -> Page[Evaluation]:
     """Newest first."""
-    rows, more = _rows(gateway, who, JobKind.EVALUATE, after, limit)
-    data = [work.describe_evaluation(row) for row in rows]
-    return Page(data=data, first_id=_first(rows), last_id=_last(rows), has_more=more)
+    rows, more = _rows(gateway, who, JobKind.EVALUATE, after, limit, state)
+    return Page.of([work.describe_evaluation(row) for row in rows], more)
 
 
 @router.get("/comparisons", tags=["comparisons"], summary="List comparisons")
-def list_comparisons(gateway: Parts, who: Reader, after: After = None, limit: Limit = 20) -> Page[Comparison]:
+def list_comparisons(
+    gateway: Parts, who: Reader, after: After = None, limit: Limit = 20, state: StateFilter = None
+) -> Page[Comparison]:
     """Newest first."""
-    rows, more = _rows(gateway, who, JobKind.COMPARE, after, limit)
-    data = [work.describe_comparison(row) for row in rows]
-    return Page(data=data, first_id=_first(rows), last_id=_last(rows), has_more=more)
+    rows, more = _rows(gateway, who, JobKind.COMPARE, after, limit, state)
+    return Page.of([work.describe_comparison(row) for row in rows], more)
 
 
 @router.get("/indexes/{index_id}", tags=["indexes"], summary="Retrieve an index")
-def get_index(gateway: Parts, who: Reader, index_id: str) -> Index:
+def get_index(gateway: Parts, who: Reader, index_id: JobId) -> Index:
     """State, size and embedder."""
     with gateway.database.session() as session:
         return work.describe_index(jobs.require(session, who, index_id, JobKind.INDEX))
@@ -113,7 +119,7 @@ def get_index(gateway: Parts, who: Reader, index_id: str) -> Index:
 @router.post(
     "/indexes/{index_id}/query", tags=["indexes"], summary="Search an index", response_model=QueryReply
 )
-def query_index(gateway: Parts, who: Asker, index_id: str, request: QueryRequest) -> Response:
+def query_index(gateway: Parts, who: Asker, index_id: JobId, request: QueryRequest) -> Response:
     """The passages nearest to a question, best first. The index is named by id or by name."""
     with gateway.database.session() as session:
         row = repository.newest_index(session, who.project_id, index_id)
@@ -128,14 +134,14 @@ def query_index(gateway: Parts, who: Asker, index_id: str, request: QueryRequest
 @router.get(
     "/evaluations/{id}", tags=["evaluations"], summary="Retrieve an evaluation", response_model=Evaluation
 )
-def get_evaluation(gateway: Parts, who: Reader, id: str) -> Response:
+def get_evaluation(gateway: Parts, who: Reader, id: JobId) -> Response:
     """Outcome by suite, with intervals."""
     _require(gateway, who, id, JobKind.EVALUATE)
     return _forward(gateway, "GET", f"{gateway.settings.evaluator_url}/v1/evaluations/{id}")
 
 
 @router.get("/evaluations/{id}/items", tags=["evaluations"], summary="List an evaluation's items")
-def get_evaluation_items(gateway: Parts, who: Reader, id: str, request: Request) -> Response:
+def get_evaluation_items(gateway: Parts, who: Reader, id: JobId, request: Request) -> Response:
     """Every item's prompt, output, score and reason."""
     _require(gateway, who, id, JobKind.EVALUATE)
     return _forward(
@@ -146,14 +152,14 @@ def get_evaluation_items(gateway: Parts, who: Reader, id: str, request: Request)
 @router.get(
     "/comparisons/{id}", tags=["comparisons"], summary="Retrieve a comparison", response_model=Comparison
 )
-def get_comparison(gateway: Parts, who: Reader, id: str) -> Response:
+def get_comparison(gateway: Parts, who: Reader, id: JobId) -> Response:
     """Arms, paired differences and the verdict."""
     _require(gateway, who, id, JobKind.COMPARE)
     return _forward(gateway, "GET", f"{gateway.settings.comparator_url}/v1/comparisons/{id}")
 
 
 @router.get("/comparisons/{id}/items", tags=["comparisons"], summary="List items side by side")
-def get_comparison_items(gateway: Parts, who: Reader, id: str, request: Request) -> Response:
+def get_comparison_items(gateway: Parts, who: Reader, id: JobId, request: Request) -> Response:
     """Every item with each arm's answer."""
     _require(gateway, who, id, JobKind.COMPARE)
     url = f"{gateway.settings.comparator_url}/v1/comparisons/{id}/items?{request.url.query}"
@@ -161,25 +167,22 @@ def get_comparison_items(gateway: Parts, who: Reader, id: str, request: Request)
 
 
 @router.get("/comparisons/{id}/report.{format}", tags=["comparisons"], summary="Download a report")
-def get_report(gateway: Parts, who: Reader, id: str, format: str) -> Response:
+def get_report(
+    gateway: Parts,
+    who: Reader,
+    id: JobId,
+    format: Format,
+) -> Response:
     """The report as html, md or json."""
     _require(gateway, who, id, JobKind.COMPARE)
     return _forward(gateway, "GET", f"{gateway.settings.comparator_url}/v1/comparisons/{id}/report.{format}")
 
 
 def _rows(
-    gateway: Gateway, who: Principal, kind: JobKind, after: str | None, limit: int
+    gateway: Gateway, who: Principal, kind: JobKind, after: str | None, limit: int, state: JobState | None
 ) -> tuple[list[JobRow], bool]:
     with gateway.database.session() as session:
-        return jobs.list_rows(session, who, after=after, limit=limit, kind=kind)
-
-
-def _first(rows: list[JobRow]) -> str | None:
-    return rows[0].id if rows else None
-
-
-def _last(rows: list[JobRow]) -> str | None:
-    return rows[-1].id if rows else None
+        return jobs.list_rows(session, who, after=after, limit=limit, kind=kind, state=state)
 
 
 def _require(gateway: Gateway, who: Principal, job_id: str, kind: JobKind) -> None:

@@ -9,7 +9,6 @@ from sqlalchemy.orm import Session
 
 from libs.common.db.tables import CheckpointRow, JobEventRow, JobRow
 from libs.common.errors import InvalidInput
-from libs.common.jobs import transitions
 from model_training.config.errors import ConfigError
 from model_training.config.training_config import TrainingConfig
 from model_training.contracts.base import Page
@@ -26,6 +25,8 @@ from services.gateway import repository
 from services.gateway.domain import Principal
 from services.gateway.service import files, jobs
 
+SENT_APART = frozenset({"model_name", "training_file", "validation_file", "suffix"})
+
 
 def create(
     session: Session, principal: Principal, request: FineTuningJobCreate, max_attempts: int
@@ -37,9 +38,9 @@ def create(
         NotFound: a file does not exist.
     """
     config = resolve(request)
-    files.require(session, principal, request.training_file, FilePurpose.FINE_TUNE)
+    files.require(session, principal, request.training_file, FilePurpose.FINE_TUNE, "training_file")
     if request.validation_file is not None:
-        files.require(session, principal, request.validation_file, FilePurpose.FINE_TUNE)
+        files.require(session, principal, request.validation_file, FilePurpose.FINE_TUNE, "validation_file")
     spec: dict[str, Any] = {
         "model": request.model,
         "training_file": request.training_file,
@@ -49,16 +50,7 @@ def create(
         "suffix": request.suffix,
         "seed": config.seed,
     }
-    row = transitions.create(
-        session,
-        JobKind.TRAIN,
-        principal.project_id,
-        spec,
-        metadata=request.metadata,
-        max_attempts=max_attempts,
-    )
-    session.flush()
-    session.refresh(row)
+    row = jobs.create(session, JobKind.TRAIN, principal, spec, request.metadata, max_attempts)
     return describe(session, row)
 
 
@@ -68,6 +60,7 @@ def resolve(request: FineTuningJobCreate) -> TrainingConfig:
     Raises:
         InvalidInput: a value breaks a rule.
     """
+    _refuse_sent_apart(request.training or {})
     try:
         config = TrainingConfig.create_default()
         config.update(check_machine=False)  # the trainer knows its own machine; this one may have no GPU
@@ -82,6 +75,16 @@ def resolve(request: FineTuningJobCreate) -> TrainingConfig:
     except ConfigError as error:
         raise InvalidInput(error.message, param=_param_of(error), hint=error.hint) from error
     return config
+
+
+def _refuse_sent_apart(training: dict[str, Any]) -> None:
+    for name in training:
+        if TrainingConfig.also_known_as.get(name, name) in SENT_APART:
+            raise InvalidInput(
+                f"{name} is not a setting of `training`.",
+                param=f"training.{name}"[:200],
+                hint="Models and files are fields of the request itself.",
+            )
 
 
 def _from_hyperparameters(request: FineTuningJobCreate, config: TrainingConfig) -> dict[str, Any]:
@@ -99,7 +102,8 @@ def _from_hyperparameters(request: FineTuningJobCreate, config: TrainingConfig) 
 
 
 def _param_of(error: ConfigError) -> str | None:
-    return error.faults[0].field if error.faults else None
+    field = error.faults[0].field if error.faults else None
+    return "model" if field == "model_name" else field
 
 
 def describe(session: Session, row: JobRow) -> FineTuningJob:
@@ -135,13 +139,12 @@ def describe(session: Session, row: JobRow) -> FineTuningJob:
     )
 
 
-def list_page(session: Session, principal: Principal, after: str | None, limit: int) -> Page[FineTuningJob]:
+def list_page(
+    session: Session, principal: Principal, after: str | None, limit: int, state: JobState | None
+) -> Page[FineTuningJob]:
     """One page of fine-tuning jobs."""
-    rows, more = jobs.list_rows(session, principal, after=after, limit=limit, kind=JobKind.TRAIN)
-    data = [describe(session, row) for row in rows]
-    return Page(
-        data=data, first_id=data[0].id if data else None, last_id=data[-1].id if data else None, has_more=more
-    )
+    rows, more = jobs.list_rows(session, principal, after=after, limit=limit, kind=JobKind.TRAIN, state=state)
+    return Page.of([describe(session, row) for row in rows], more)
 
 
 def events(
@@ -150,20 +153,14 @@ def events(
     """Events in OpenAI's shape and order: newest first."""
     jobs.require(session, principal, job_id, JobKind.TRAIN)
     rows = repository.events_before(session, job_id, _sequence(after), limit + 1)
-    data = [_event(row) for row in rows[:limit]]
-    return Page(
-        data=data,
-        first_id=data[0].id if data else None,
-        last_id=data[-1].id if data else None,
-        has_more=len(rows) > limit,
-    )
+    return Page.of([_event(row) for row in rows[:limit]], len(rows) > limit)
 
 
 def _sequence(after: str | None) -> int | None:
     if after is None:
         return None
     tail = after.rpartition("-")[2]
-    if not tail.isdigit():
+    if not tail.isascii() or not tail.isdigit() or int(tail) >= 2**63:
         raise InvalidInput(
             f"after={after!r} is not an event's id.", param="after", hint="Take `last_id` of a page."
         )
@@ -181,11 +178,21 @@ def _event(row: JobEventRow) -> FineTuningEvent:
     )
 
 
-def checkpoints(session: Session, principal: Principal, job_id: str) -> Page[Checkpoint]:
+def checkpoints(
+    session: Session, principal: Principal, job_id: str, after: str | None, limit: int
+) -> Page[Checkpoint]:
     """Committed checkpoints, newest first."""
     job = jobs.require(session, principal, job_id, JobKind.TRAIN)
     data = [_checkpoint(job, row) for row in repository.checkpoints(session, job.id)]
-    return Page(data=data, first_id=data[0].id if data else None, last_id=data[-1].id if data else None)
+    ids = [checkpoint.id for checkpoint in data]
+    if after is not None and after not in ids:
+        raise InvalidInput(
+            f"after={after!r} is not a checkpoint of the job.",
+            param="after",
+            hint="Take `last_id` of a page.",
+        )
+    start = ids.index(after) + 1 if after is not None else 0
+    return Page.of(data[start : start + limit], len(data) > start + limit)
 
 
 def _checkpoint(job: JobRow, row: CheckpointRow) -> Checkpoint:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 from sqlalchemy import ColumnElement
 from sqlalchemy.orm import Session
@@ -14,6 +15,30 @@ from model_training.contracts.base import Page
 from model_training.contracts.jobs import Job, JobError, JobEvent, JobKind, JobProgress, JobState, MetricPoint
 from services.gateway import repository
 from services.gateway.domain import Principal
+from services.gateway.service import quotas
+
+
+def create(
+    session: Session,
+    kind: JobKind,
+    principal: Principal,
+    spec: dict[str, Any],
+    metadata: dict[str, str] | None,
+    max_attempts: int,
+) -> JobRow:
+    """Queue a job.
+
+    Raises:
+        QuotaExceeded: the key or its project has as many unfinished jobs as it may have.
+    """
+    quotas.admit_job(session, principal)
+    row = transitions.create(
+        session, kind, principal.project_id, spec, metadata=metadata, max_attempts=max_attempts
+    )
+    row.created_by = principal.key_id
+    session.flush()
+    session.refresh(row)
+    return row
 
 
 def require(session: Session, principal: Principal, job_id: str, kind: JobKind | None = None) -> JobRow:
@@ -57,10 +82,7 @@ def list_jobs(
 ) -> Page[Job]:
     """One page of jobs."""
     rows, more = list_rows(session, principal, after=after, limit=limit, kind=kind, state=state)
-    data = [describe(session, row) for row in rows]
-    return Page(
-        data=data, first_id=data[0].id if data else None, last_id=data[-1].id if data else None, has_more=more
-    )
+    return Page.of([describe(session, row) for row in rows], more)
 
 
 def cancel(session: Session, principal: Principal, job_id: str, kind: JobKind | None = None) -> JobRow:

@@ -1,17 +1,20 @@
-"""Who a key belongs to."""
+"""API keys: who holds one, making and revoking them. A secret is never stored and shown once."""
 
 from __future__ import annotations
 
 import hmac
+from datetime import UTC, datetime, timedelta
 
 from sqlalchemy.orm import Session
 
-from libs.common.auth import key_digest
+from libs.common.auth import key_digest, new_api_key
 from libs.common.db.tables import ApiKeyRow
-from libs.common.errors import Unauthorized
+from libs.common.errors import Conflict, Forbidden, InvalidInput, NotFound, Unauthorized
 from libs.common.ids import new_id
+from model_training.contracts.base import Deleted, Page
+from model_training.contracts.keys import ApiKey, ApiKeyCreate, NewApiKey
 from services.gateway import repository
-from services.gateway.domain import ALL_SCOPES, DEFAULT_PROJECT, Principal
+from services.gateway.domain import ALL_SCOPES, DEFAULT_PROJECT, Allowance, Principal
 from services.gateway.settings import GatewaySettings
 
 
@@ -33,7 +36,7 @@ def bootstrap(session: Session, settings: GatewaySettings) -> None:
 
 
 def authenticate(
-    session: Session, settings: GatewaySettings, token: str | None, project: str | None
+    session: Session, settings: GatewaySettings, token: str | None, project: str | None, allowance: Allowance
 ) -> Principal:
     """Whoever holds the token. Services of the platform may act for any project.
 
@@ -47,7 +50,102 @@ def authenticate(
         )
     if hmac.compare_digest(token.encode(), settings.internal_token.get_secret_value().encode()):
         return Principal(project or DEFAULT_PROJECT, ALL_SCOPES)
-    key = repository.find_key(session, key_digest(token, settings.key_pepper.get_secret_value()))
-    if key is None:
+    # Found by its digest: what the time of a look-up tells is the digest's, and without the pepper that says nothing.
+    digest = key_digest(token, settings.key_pepper.get_secret_value())
+    key = repository.find_key(session, digest)
+    if key is None or not hmac.compare_digest(key.digest, digest):
         raise Unauthorized("The API key is not known, has expired or was revoked.", hint="Check MT_API_KEY.")
-    return Principal(key.project_id, frozenset(key.scopes))
+    return Principal(key.project_id, frozenset(key.scopes), key.id, allowance)
+
+
+def create(session: Session, principal: Principal, request: ApiKeyCreate, pepper: str) -> NewApiKey:
+    """Make a key and show its secret.
+
+    Raises:
+        Forbidden: the asking key lacks a scope that the new one should have.
+        InvalidInput: the expiry makes no sense.
+        NotFound: there is no such project.
+    """
+    lacking = sorted(set(request.scopes) - principal.scopes)
+    if lacking:
+        raise Forbidden(
+            f"The key lacks the scope {lacking[0]!r} and cannot grant it.",
+            param="scopes",
+            hint=f"It has: {', '.join(sorted(principal.scopes))}.",
+        )
+    project = request.project or principal.project_id
+    if repository.project(session, project) is None:
+        raise NotFound(
+            f"There is no project {project!r}.", param="project", hint="GET /v1/projects lists them."
+        )
+    secret = new_api_key()
+    row = ApiKeyRow(
+        id=new_id("key"),
+        project_id=project,
+        name=request.name,
+        digest=key_digest(secret, pepper),
+        scopes=sorted(set(request.scopes)),
+        expires_at=_expiry(request),
+    )
+    session.add(row)
+    session.flush()
+    session.refresh(row)
+    return NewApiKey(**describe(row).model_dump(), key=secret)
+
+
+def _expiry(request: ApiKeyCreate) -> datetime | None:
+    if request.expires_in_s is not None:
+        if request.expires_at is not None:
+            raise InvalidInput(
+                "Both expires_at and expires_in_s are given.", param="expires_at", hint="Give one of them."
+            )
+        return datetime.now(UTC) + timedelta(seconds=request.expires_in_s)
+    if request.expires_at is not None and request.expires_at <= datetime.now(UTC):
+        raise InvalidInput(
+            f"expires_at {request.expires_at.isoformat()} has passed.",
+            param="expires_at",
+            hint="Give a time in the future.",
+        )
+    return request.expires_at
+
+
+def list_keys(
+    session: Session, principal: Principal, project: str | None, after: str | None, limit: int
+) -> Page[ApiKey]:
+    """Keys of a project, revoked ones too, newest first."""
+    rows, more = repository.page(
+        session, ApiKeyRow, project or principal.project_id, after=after, limit=limit
+    )
+    data = [describe(row) for row in rows]
+    return Page.of(data, more)
+
+
+def revoke(session: Session, principal: Principal, key_id: str) -> Deleted:
+    """End a key for good; ending it twice is no error.
+
+    Raises:
+        NotFound: there is none of that id.
+        Conflict: it is the key that asks.
+    """
+    row = session.get(ApiKeyRow, key_id)
+    if row is None:
+        raise NotFound(f"There is no key {key_id!r}.", param="id", hint="GET /v1/api_keys lists them.")
+    if row.id == principal.key_id:
+        raise Conflict(
+            "A key cannot revoke itself.", param="id", hint="Make another one and use it to revoke this."
+        )
+    row.revoked_at = row.revoked_at or datetime.now(UTC)
+    return Deleted(id=row.id, object="api_key")
+
+
+def describe(row: ApiKeyRow) -> ApiKey:
+    """A key as the API shows it."""
+    return ApiKey(
+        id=row.id,
+        name=row.name,
+        project=row.project_id,
+        scopes=row.scopes,  # pyright: ignore[reportArgumentType] (checked when they were stored)
+        created_at=row.created_at,
+        expires_at=row.expires_at,
+        revoked_at=row.revoked_at,
+    )

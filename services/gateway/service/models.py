@@ -7,20 +7,23 @@ import shutil
 import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 from sqlalchemy.orm import Session
 
 from libs.common.artifacts import ArtifactStore, directory_bytes
 from libs.common.db.tables import ArtifactRow, ModelRow
-from libs.common.errors import InvalidInput, NotFound
+from libs.common.errors import Conflict, InvalidInput, NotFound
 from libs.common.ids import new_id
 from model_training.config.catalogue import CATALOGUE, CatalogueEntry
-from model_training.contracts.base import Page
-from model_training.contracts.models import ModelObject
+from model_training.contracts.base import Deleted, Page
+from model_training.contracts.models import CHAMPION, ModelObject
 from services.gateway import repository
 from services.gateway.domain import ModelName, Principal, parse_model_name
+from services.gateway.service import idempotency
+from services.gateway.service.files import refuse_path
 
 IMPORTABLE = (".json", ".safetensors", ".md", ".png", ".svg")
 
@@ -34,7 +37,7 @@ class Upload:
 
 
 def require(session: Session, principal: Principal, name: str, param: str = "model") -> ModelName:
-    """Take a model's name apart and check that each part exists.
+    """Take a model's name apart and check that each part exists. `champion` becomes what it points to.
 
     Raises:
         InvalidInput: the name has no sense.
@@ -42,6 +45,8 @@ def require(session: Session, principal: Principal, name: str, param: str = "mod
     """
     try:
         parsed = parse_model_name(name)
+        if parsed.model == CHAMPION:
+            parsed = _behind(parsed, _champion(session, principal, param))
     except ValueError as error:
         raise InvalidInput(f"{error}.", param=param) from error
     if parsed.is_tuned:
@@ -60,26 +65,78 @@ def require(session: Session, principal: Principal, name: str, param: str = "mod
     return parsed
 
 
-def list_models(session: Session, principal: Principal, model_dir: Path) -> Page[ModelObject]:
-    """The bases that are on this machine and every tuned model, newest first."""
-    rows, _ = repository.page(session, ModelRow, principal.project_id, after=None, limit=1000)
-    data = [describe(row) for row in rows] + [base for name in CATALOGUE if (base := _base(name, model_dir))]
-    return Page(data=data, first_id=data[0].id if data else None, last_id=data[-1].id if data else None)
+def _champion(session: Session, principal: Principal, param: str) -> ModelName:
+    name = repository.model_of_alias(session, principal.project_id, CHAMPION)
+    if name is None:
+        raise NotFound(
+            "No model is the champion yet.", param=param, hint="POST /v1/models/{model}/promote makes one."
+        )
+    return parse_model_name(name)
+
+
+def _behind(asked: ModelName, champion: ModelName) -> ModelName:
+    if asked.index is not None and champion.index is not None:
+        raise ValueError(f"the champion already answers from index {champion.index!r}; name it without one")
+    return ModelName(champion.model, asked.index or champion.index)
+
+
+def list_models(
+    session: Session, principal: Principal, model_dir: Path, after: str | None, limit: int
+) -> Page[ModelObject]:
+    """Every tuned model, newest first, and after the last of them the bases that are on this machine."""
+    rows, more = repository.page(session, ModelRow, principal.project_id, after=after, limit=limit)
+    data = [describe(row) for row in rows]
+    if not more:
+        data += [base for name in CATALOGUE if (base := _base(name, model_dir))]
+    aliases = _aliases(session, principal)
+    return Page.of([model.model_copy(update={"aliases": aliases.get(model.id, [])}) for model in data], more)
+
+
+def _aliases(session: Session, principal: Principal) -> dict[str, list[str]]:
+    champion = repository.model_of_alias(session, principal.project_id, CHAMPION)
+    return {parse_model_name(champion).model: [CHAMPION]} if champion else {}
 
 
 def get(session: Session, principal: Principal, model_dir: Path, name: str) -> ModelObject:
-    """One model.
+    """One model; `champion` stands for the one that it points to.
 
     Raises:
         NotFound: there is none of that name.
     """
+    if name == CHAMPION:
+        name = _champion(session, principal, "model").model
     row = repository.get(session, ModelRow, principal.project_id, name)
     found = describe(row) if row is not None else (_base(name, model_dir) if name in CATALOGUE else None)
     if found is None:
         raise NotFound(
             f"There is no model {name!r} here.", param="model", hint="`mt models list` shows them."
         )
-    return found
+    return found.model_copy(update={"aliases": _aliases(session, principal).get(found.id, [])})
+
+
+def delete(session: Session, principal: Principal, name: str) -> Deleted:
+    """Forget a tuned model. What was measured with it stays; its adapter stays in the store.
+
+    Raises:
+        NotFound: there is none of that id.
+        Conflict: it is a base, the champion, or an unfinished job needs it.
+    """
+    if name in CATALOGUE:
+        raise Conflict(f"{name} is a base and stays.", param="model", hint="Only tuned models are deleted.")
+    row = repository.get(session, ModelRow, principal.project_id, name)
+    if row is None:
+        raise NotFound(f"There is no model {name!r}.", param="model", hint="`mt models list` shows them.")
+    if name in _aliases(session, principal):
+        raise Conflict(
+            f"Model {name} is the champion.", param="model", hint="Promote another one, or roll back, first."
+        )
+    job = repository.job_using(session, principal.project_id, name)
+    if job is not None:
+        raise Conflict(
+            f"Model {name} is in use by job {job}.", param="model", hint="Cancel the job or wait for it."
+        )
+    session.delete(row)
+    return Deleted(id=name, object="model")
 
 
 def _base(name: str, model_dir: Path) -> ModelObject | None:
@@ -110,8 +167,12 @@ def describe(row: ModelRow) -> ModelObject:
 
 
 def import_adapter(
-    session: Session, principal: Principal, artifacts: ArtifactStore, uploads: Sequence[Upload]
-) -> ModelObject:
+    session: Session,
+    principal: Principal,
+    artifacts: ArtifactStore,
+    uploads: Sequence[Upload],
+    key: str | None = None,
+) -> dict[str, Any]:
     """Store the files of a LoRA adapter as an artifact and make a model of it.
 
     Raises:
@@ -124,6 +185,13 @@ def import_adapter(
         base = _base_of(directory)
         artifact = artifacts.commit(directory)
         size = directory_bytes(directory)
+    create = partial(_add, session, principal, base, artifact, size)
+    return idempotency.once(session, principal, key, "/v1/models/import", {"artifact": artifact}, create)
+
+
+def _add(
+    session: Session, principal: Principal, base: CatalogueEntry, artifact: str, size: int
+) -> ModelObject:
     repository.add_artifact(session, ArtifactRow(sha256=artifact, kind="adapter", bytes=size, job_id=None))
     row = ModelRow(
         id=new_id("model"),
@@ -141,7 +209,8 @@ def import_adapter(
 
 
 def _save(upload: Upload, directory: Path) -> None:
-    name = Path(upload.name).name
+    name = upload.name
+    refuse_path(name, "files")
     if Path(name).suffix not in IMPORTABLE:
         raise InvalidInput(
             f"{name!r} is not taken.", param="files", hint=f"Files may end in {', '.join(IMPORTABLE)}."
@@ -162,7 +231,7 @@ def _base_of(directory: Path) -> CatalogueEntry:
         )
     try:
         named = json.loads((directory / "adapter_config.json").read_text("utf-8"))["base_model_name_or_path"]
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise InvalidInput("adapter_config.json names no base model.", param="files") from error
     for entry in CATALOGUE.values():
         if named in (entry.name, entry.hub_id):

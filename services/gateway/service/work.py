@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Any
 
 from sqlalchemy.orm import Session
 
 from libs.common.db.tables import JobRow
 from libs.common.errors import InvalidInput
-from libs.common.jobs import transitions
 from model_training.contracts.comparisons import Comparison, ComparisonCreate
 from model_training.contracts.evaluations import Evaluation, EvaluationCreate, PromptSpec, SuiteSpec
 from model_training.contracts.files import FilePurpose
@@ -23,7 +21,7 @@ def create_index(session: Session, principal: Principal, request: IndexCreate, m
     """Queue the building of an index."""
     for file_id in request.files:
         files.require(session, principal, file_id, FilePurpose.CHUNKS)
-    row = _create(
+    row = jobs.create(
         session, JobKind.INDEX, principal, request.model_dump(mode="json"), request.metadata, max_attempts
     )
     return describe_index(row)
@@ -33,11 +31,11 @@ def create_evaluation(
     session: Session, principal: Principal, request: EvaluationCreate, max_attempts: int
 ) -> Evaluation:
     """Queue an evaluation."""
-    models.require(session, principal, request.model)
+    name = models.require(session, principal, request.model)
     _check_suites(session, principal, request.suites, [request.prompt])
-    row = _create(
-        session, JobKind.EVALUATE, principal, request.model_dump(mode="json"), request.metadata, max_attempts
-    )
+    # What `champion` means may change while the job waits; the job holds what it meant when it was asked for.
+    spec = request.model_dump(mode="json") | {"model": name.text}
+    row = jobs.create(session, JobKind.EVALUATE, principal, spec, request.metadata, max_attempts)
     return describe_evaluation(row)
 
 
@@ -55,17 +53,17 @@ def create_comparison(
         raise InvalidInput(
             f"Arm {twice[0]!r} is named twice.", param="arms", hint="Each arm needs its own name."
         )
+    spec = request.model_dump(mode="json")
     for position, arm in enumerate(request.arms):
-        models.require(session, principal, arm.model, f"arms.{position}.model")
+        name = models.require(session, principal, arm.model, f"arms.{position}.model")
+        spec["arms"][position]["model"] = name.text
         if arm.evaluation is not None:
             jobs.require(session, principal, arm.evaluation, JobKind.EVALUATE)
     if request.training_job is not None:
         jobs.require(session, principal, request.training_job, JobKind.TRAIN)
     prompts = [request.prompt, *(arm.prompt for arm in request.arms if arm.prompt)]
     _check_suites(session, principal, request.suites, prompts)
-    row = _create(
-        session, JobKind.COMPARE, principal, request.model_dump(mode="json"), request.metadata, max_attempts
-    )
+    row = jobs.create(session, JobKind.COMPARE, principal, spec, request.metadata, max_attempts)
     return describe_comparison(row)
 
 
@@ -78,22 +76,6 @@ def _check_suites(
     for prompt in prompts:
         if prompt.examples_file is not None:
             files.require(session, principal, prompt.examples_file, FilePurpose.FINE_TUNE)
-
-
-def _create(
-    session: Session,
-    kind: JobKind,
-    principal: Principal,
-    spec: dict[str, Any],
-    metadata: dict[str, str],
-    max_attempts: int,
-) -> JobRow:
-    row = transitions.create(
-        session, kind, principal.project_id, spec, metadata=metadata, max_attempts=max_attempts
-    )
-    session.flush()
-    session.refresh(row)
-    return row
 
 
 def describe_index(row: JobRow) -> Index:

@@ -61,8 +61,8 @@ def test_the_openai_package_uploads_trains_and_cancels(gateway: RunningGateway, 
 @pytest.mark.parametrize(
     ("request_", "status", "code", "param"),
     [
-        ({"model": "gpt-4"}, 400, "invalid_input", "model_name"),
-        ({"training_file": "file_nope"}, 404, "not_found", "file"),
+        ({"model": "gpt-4"}, 400, "invalid_input", "model"),
+        ({"training_file": "file_nope"}, 404, "not_found", "training_file"),
         ({"training": {"learning_rate": -1}}, 400, "invalid_input", "learning_rate"),
         ({"training": {"learnin_rate": 1e-3}}, 400, "invalid_input", "learnin_rate"),
         ({"seed": "x"}, 422, "invalid_shape", "seed"),
