@@ -1,4 +1,4 @@
-"""A real gateway process on the shared PostgreSQL and Valkey."""
+"""Real gateway processes on the shared PostgreSQL and Valkey."""
 
 from __future__ import annotations
 
@@ -6,8 +6,10 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,54 +21,71 @@ from libs.common.db.engine import Database
 from tests.conftest import ROOT, Stores, free_ports
 
 KEY = "mt-" + "k" * 43
+NEIGHBOURS = ("GATEWAY", "INFERENCE", "RAG", "COMPARATOR", "MONITOR", "EVALUATOR", "TRAINER")
 
 
 @dataclass(frozen=True)
 class RunningGateway:
-    """Where the gateway listens and a key that it knows."""
+    """Where the gateway listens, a key that it knows, its process and where its log goes."""
 
     url: str
     key: str
+    process: subprocess.Popen[bytes]
+    log: Path
 
-    def http(self) -> httpx.Client:
+    def http(self, key: str | None = None, **options: object) -> httpx.Client:
         """A plain client with the key."""
-        return httpx.Client(base_url=self.url, headers={"Authorization": f"Bearer {self.key}"}, timeout=30)
+        headers = {"Authorization": f"Bearer {key or self.key}"}
+        return httpx.Client(base_url=self.url, headers=headers, timeout=60, **options)  # pyright: ignore[reportArgumentType]
 
-    def openai(self) -> openai.OpenAI:
+    def openai(self, key: str | None = None) -> openai.OpenAI:
         """The unmodified `openai` package."""
-        return openai.OpenAI(base_url=f"{self.url}/v1", api_key=self.key, max_retries=0)
+        return openai.OpenAI(base_url=f"{self.url}/v1", api_key=key or self.key, max_retries=0)
+
+
+@contextmanager
+def running_gateway(
+    stores: Stores, environment: Mapping[str, str] | None = None, *, port: int | None = None
+) -> Iterator[RunningGateway]:
+    """A gateway process that is ready; it is stopped afterwards if it still runs."""
+    base = port or free_ports(len(NEIGHBOURS))
+    urls = {f"MT_{name}_URL": f"http://127.0.0.1:{base + offset}" for offset, name in enumerate(NEIGHBOURS)}
+    environment = {
+        **os.environ,
+        **stores.environment,
+        **urls,
+        "MT_BOOTSTRAP_API_KEY": KEY,
+        "MT_LOG_LEVEL": "DEBUG",
+        **(environment or {}),
+    }
+    with tempfile.NamedTemporaryFile(prefix="gateway-", suffix=".log") as log:
+        command = [sys.executable, "-m", "services.gateway.main"]
+        process = subprocess.Popen(command, cwd=ROOT, env=environment, stderr=log)
+        try:
+            _wait_ready(process, environment["MT_GATEWAY_URL"], Path(log.name))
+            yield RunningGateway(environment["MT_GATEWAY_URL"], KEY, process, Path(log.name))
+        finally:
+            if process.poll() is None:
+                process.terminate()
+                # uvicorn stops cleanly, then lets the signal have its way
+                assert process.wait(timeout=15) in (0, -signal.SIGTERM)
+
+
+def _wait_ready(process: subprocess.Popen[bytes], url: str, log: Path) -> None:
+    for _ in range(600):
+        try:
+            if httpx.get(f"{url}/readyz").status_code == 200:
+                return
+        except httpx.HTTPError:
+            assert process.poll() is None, f"the gateway ended: {log.read_text(encoding='utf-8')[-2000:]}"
+        time.sleep(0.1)
+    raise AssertionError("the gateway is not ready after a minute")
 
 
 @pytest.fixture(scope="session")
 def gateway(stores: Stores, database: Database) -> Iterator[RunningGateway]:
-    base = free_ports(7)
-    urls = {
-        f"MT_{name}_URL": f"http://127.0.0.1:{base + offset}"
-        for offset, name in enumerate(
-            ["GATEWAY", "INFERENCE", "RAG", "COMPARATOR", "MONITOR", "EVALUATOR", "TRAINER"]
-        )
-    }
-    process = subprocess.Popen(
-        [sys.executable, "-m", "services.gateway.main"],
-        cwd=ROOT,
-        env={**os.environ, **stores.environment, **urls, "MT_BOOTSTRAP_API_KEY": KEY},
-    )
-    url = urls["MT_GATEWAY_URL"]
-    try:
-        for _ in range(300):
-            try:
-                if httpx.get(f"{url}/readyz").status_code == 200:
-                    break
-            except httpx.HTTPError:
-                assert process.poll() is None, "the gateway ended"
-            time.sleep(0.1)
-        yield RunningGateway(url, KEY)
-    finally:
-        process.terminate()
-        assert process.wait(timeout=15) in (
-            0,
-            -signal.SIGTERM,
-        )  # uvicorn stops cleanly, then lets the signal have its way
+    with running_gateway(stores) as running:
+        yield running
 
 
 @pytest.fixture(scope="session")
