@@ -29,6 +29,8 @@ class Principal:
     scopes: frozenset[str]
     key_id: str | None = None
     allowance: Allowance = Allowance()
+    admitted: bool = False
+    """What is asked for is part of something that was admitted before: a step of a pipeline."""
 
     @property
     def name(self) -> str:

@@ -70,7 +70,7 @@ def build(settings: GatewaySettings) -> FastAPI:
         config=RuntimeConfig(database, settings.home, os.environ),
         take_token=buckets.take,
     )
-    driver = PipelineDriver(database, steps.starter(settings.max_attempts), steps.result_of)
+    driver = PipelineDriver(database, steps.starter(lambda: gateway.max_attempts), steps.result_of)
     keeper = Keeper(
         database,
         partial(ring, make_celery(settings.broker_url)),

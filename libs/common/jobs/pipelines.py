@@ -81,7 +81,7 @@ class PipelineDriver:
     def advance(self, session: Session, pipeline_id: str) -> None:
         """Move one pipeline as far as it can go now; nothing if another driver is at it."""
         pipeline = session.scalars(
-            select(JobRow).where(JobRow.id == pipeline_id).with_for_update(skip_locked=True)
+            select(JobRow).where(JobRow.id == pipeline_id).with_for_update(skip_locked=True, key_share=True)
         ).one_or_none()
         if pipeline is None:
             return

@@ -4,15 +4,26 @@ from __future__ import annotations
 
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Body
+from fastapi import APIRouter, Body, Path
 
 from model_training.contracts.base import Page
 from model_training.contracts.jobs import JobKind
 from model_training.contracts.pipelines import EXAMPLE, Pipeline, PipelineCreate
-from services.gateway.api.dependencies import After, IdempotencyKey, Limit, Parts, Reader, Submitter
+from services.gateway.api.dependencies import (
+    After,
+    IdempotencyKey,
+    Limit,
+    Parts,
+    Reader,
+    StateFilter,
+    Submitter,
+)
 from services.gateway.service import idempotency, jobs, pipelines
 
 router = APIRouter(prefix="/v1/pipelines", tags=["pipelines"])
+PipelineId = Annotated[
+    str, Path(description="A pipeline's id.", min_length=1, max_length=200, examples=["pipe_01k9zq3v5c"])
+]
 
 SHOWN: dict[str, Any] = {
     "id": "pipe_01jabf",
@@ -68,7 +79,7 @@ def create(
             idempotency_key,
             "/v1/pipelines",
             request.model_dump(mode="json"),
-            lambda: pipelines.create(session, who, request, gateway.settings.max_attempts),
+            lambda: pipelines.create(session, who, request, gateway.max_attempts),
         )
 
 
@@ -77,14 +88,16 @@ def create(
     summary="List pipelines",
     responses=_answer({"object": "list", "data": [SHOWN], "has_more": False, "last_id": "pipe_01jabf"}),
 )
-def list_pipelines(gateway: Parts, who: Reader, after: After = None, limit: Limit = 20) -> Page[Pipeline]:
+def list_pipelines(
+    gateway: Parts, who: Reader, after: After = None, limit: Limit = 20, state: StateFilter = None
+) -> Page[Pipeline]:
     """Newest first, each with its steps."""
     with gateway.database.session() as session:
-        return pipelines.list_page(session, who, after, limit)
+        return pipelines.list_page(session, who, after, limit, state)
 
 
 @router.get("/{pipeline_id}", summary="Retrieve a pipeline", responses=_answer(SHOWN))
-def get(gateway: Parts, who: Reader, pipeline_id: str) -> Pipeline:
+def get(gateway: Parts, who: Reader, pipeline_id: PipelineId) -> Pipeline:
     """Every step with its job, what was reused, and what failed. Events, cancel, pause and resume are those of its job,
     under `/v1/jobs/{id}`."""
     with gateway.database.session() as session:
@@ -98,7 +111,7 @@ def get(gateway: Parts, who: Reader, pipeline_id: str) -> Pipeline:
     responses=_answer({**SHOWN, "retry_of": "pipe_01jabe"}),
 )
 def retry(
-    gateway: Parts, who: Submitter, pipeline_id: str, idempotency_key: IdempotencyKey = None
+    gateway: Parts, who: Submitter, pipeline_id: PipelineId, idempotency_key: IdempotencyKey = None
 ) -> dict[str, Any]:
     """Do what a failed or cancelled pipeline did not get done: a new pipeline of the same steps (`retry_of` names the old
     one), in which every step that had succeeded is reused."""
@@ -109,5 +122,5 @@ def retry(
             idempotency_key,
             f"/v1/pipelines/{pipeline_id}/retry",
             None,
-            lambda: pipelines.retry(session, who, pipeline_id, gateway.settings.max_attempts),
+            lambda: pipelines.retry(session, who, pipeline_id, gateway.max_attempts),
         )

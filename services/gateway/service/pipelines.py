@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from sqlalchemy.orm import Session
@@ -38,15 +40,9 @@ def create(
         raise InvalidInput(fault.message, param=fault.param, hint=fault.hint) from fault
     for name, file_id in request.files.items():
         _require_file(session, principal, name, file_id)
-    _rehearse(session, principal, request, list(needs), max_attempts)
-    row = transitions.create(
-        session,
-        JobKind.PIPELINE,
-        principal.project_id,
-        {**request.model_dump(mode="json", exclude={"metadata"}), "retry_of": retry_of},
-        metadata=request.metadata,
-        max_attempts=1,
-    )
+    _rehearse(session, replace(principal, admitted=True), request, list(needs), max_attempts)
+    spec = {**request.model_dump(mode="json", exclude={"metadata"}), "retry_of": retry_of}
+    row = jobs.create(session, JobKind.PIPELINE, principal, spec, request.metadata, max_attempts=1)
     for position, step in enumerate(request.steps):
         session.add(
             PipelineStepRow(
@@ -61,7 +57,6 @@ def create(
             )
         )
     session.flush()
-    session.refresh(row)
     return describe(session, row)
 
 
@@ -99,8 +94,9 @@ def _in_step(error: PlatformError, name: str, body: dict[str, Any]) -> PlatformE
     place = f"steps.{name}.body"
     fields = dict(texts(body, place))
     param = f"{place}.{error.param}" if error.param else place
-    if param not in fields:  # the complaint names the value only: find the field that holds it
-        param = next((where for where, text in fields.items() if repr(text) in error.detail), param)
+    if param not in fields:  # the complaint may name the value only: find the field that holds it
+        named = {text: where for where, text in fields.items() if _names(error.detail, text)}
+        param = named[max(named, key=len)] if named else param
     return type(error)(
         f"{param}: {error.detail}",
         param=param,
@@ -110,9 +106,13 @@ def _in_step(error: PlatformError, name: str, body: dict[str, Any]) -> PlatformE
     )
 
 
+def _names(sentence: str, value: str) -> bool:
+    return bool(value) and re.search(rf"(?<!\w){re.escape(value)}(?!\w)", sentence) is not None
+
+
 def _stand_in(session: Session, job: JobRow) -> None:
     """Make it look as if the job had succeeded, so that later steps find what they refer to."""
-    job.state, job.result = JobState.SUCCEEDED.value, {}
+    job.state, job.result, job.finished_at = JobState.SUCCEEDED.value, {}, job.created_at
     if job.kind == JobKind.INDEX:
         session.add(IndexRow(id=job.id, project_id=job.project_id, name=job.spec["name"], chunks=0, stamp={}))
     elif job.kind == JobKind.TRAIN:
@@ -160,13 +160,14 @@ def retry(session: Session, principal: Principal, pipeline_id: str, max_attempts
     return create(session, principal, request, max_attempts, retry_of=row.id)
 
 
-def list_page(session: Session, principal: Principal, after: str | None, limit: int) -> Page[Pipeline]:
+def list_page(
+    session: Session, principal: Principal, after: str | None, limit: int, state: JobState | None
+) -> Page[Pipeline]:
     """One page of pipelines, newest first."""
-    rows, more = jobs.list_rows(session, principal, after=after, limit=limit, kind=JobKind.PIPELINE)
-    data = _describe(session, rows)
-    return Page(
-        data=data, first_id=data[0].id if data else None, last_id=data[-1].id if data else None, has_more=more
+    rows, more = jobs.list_rows(
+        session, principal, after=after, limit=limit, kind=JobKind.PIPELINE, state=state
     )
+    return Page.of(_describe(session, rows), more)
 
 
 def describe(session: Session, row: JobRow) -> Pipeline:

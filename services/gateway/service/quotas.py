@@ -36,6 +36,8 @@ def admit_job(session: Session, principal: Principal) -> None:
     Raises:
         QuotaExceeded: the key or the project has as many unfinished jobs as it may have.
     """
+    if principal.admitted:
+        return  # its pipeline was counted; were its steps too, a full project's pipelines could never end
     own = quotas_of(session, principal.project_id).max_open_jobs
     if own is not None:
         repository.locked_project(session, principal.project_id)

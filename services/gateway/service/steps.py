@@ -52,17 +52,22 @@ def create(
     return repository.job(session, made.id)
 
 
-def starter(max_attempts: int) -> Start:
-    """How the driver starts steps."""
+def starter(max_attempts: Callable[[], int]) -> Start:
+    """How the driver starts steps.
+
+    Args:
+        max_attempts: how often a job is tried; it may change at run time.
+    """
 
     def start(session: Session, pipeline: JobRow, step: PipelineStepRow, body: dict[str, Any]) -> Started:
-        principal = Principal(pipeline.project_id, ALL_SCOPES)
+        principal = Principal(pipeline.project_id, ALL_SCOPES, admitted=True)
         with session.begin_nested() as attempt:
-            job = create(session, principal, JobKind(step.kind), body, max_attempts)
+            job = create(session, principal, JobKind(step.kind), body, max_attempts())
             digest = input_hash(session, job)
             twin = _twin(session, pipeline, digest)
             if twin is None:
                 job.pipeline_id, job.input_hash, job.priority = pipeline.id, digest, pipeline.priority
+                job.created_by = pipeline.created_by
                 return Started(job, False, digest)
             attempt.rollback()  # the job served to find out what exactly would be done; it was never there
         return Started(twin, True, digest)
