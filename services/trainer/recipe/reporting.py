@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import time
+from collections import deque
 from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
@@ -13,6 +15,25 @@ from transformers.trainer_callback import TrainerCallback, TrainerControl, Train
 from libs.common.errors import JobStopped
 from services.trainer.recipe import checkpoints
 from services.trainer.recipe.trainer import Counters
+
+POINTS = "points.json"
+"""File of a checkpoint with the last metric points before it: a worker that is killed may not have stored all of them."""
+KEPT_POINTS = 1000
+"""More points than a worker can hold back before its lease is over."""
+
+Points = dict[int, dict[str, float]]
+
+
+def tell_again(context: Context, checkpoint: Path) -> Points:
+    """Report the last metric points of a checkpoint once more, and return them; those that are known replace themselves."""
+    try:
+        stored = json.loads((checkpoint / POINTS).read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return {}
+    points = {int(step): values for step, values in stored}
+    for step, values in points.items():
+        context.metrics(step, values)
+    return points
 
 
 class Context(Protocol):
@@ -41,7 +62,8 @@ class Context(Protocol):
 class Reporter(TrainerCallback):
     """Reports the steps of one attempt, seals its checkpoints, and honours requests to stop.
 
-    `started` is when the attempt began, by the monotonic clock; `counters` and `metrics` are what earlier attempts left.
+    `started` is when the attempt began, by the monotonic clock; `counters`, `metrics` (the newest of each) and
+    `points` (by step) are what earlier attempts left.
     """
 
     def __init__(
@@ -53,6 +75,7 @@ class Reporter(TrainerCallback):
         keep: int,
         started: float,
         metrics: Mapping[str, float],
+        points: Points,
     ) -> None:
         self._context = context
         self._root = root
@@ -64,8 +87,7 @@ class Reporter(TrainerCallback):
         self._began = time.monotonic()
         self._first_step = 0
         self._metrics = dict(metrics)
-        self._last_step = -1
-        self._last_values: dict[str, float] = {}
+        self._points = deque(points.items(), maxlen=KEPT_POINTS)
 
     def on_train_begin(self, args: Any, state: TrainerState, control: TrainerControl, **_: Any) -> None:
         """Start the clock of this attempt."""
@@ -117,6 +139,7 @@ class Reporter(TrainerCallback):
         """Seal the checkpoint that was just written, drop old ones, and leave if a pause was asked for."""
         step = state.global_step
         path = Path(str(args.output_dir)) / f"{checkpoints.PREFIX}{step}"
+        (path / POINTS).write_text(json.dumps(list(self._points)), encoding="utf-8")
         self._counters.elapsed_s = self._earlier_s + time.monotonic() - self._started
         self._counters.ended = control.should_training_stop or step >= state.max_steps
         marker = checkpoints.commit(path, self._context.fence, dict(self._metrics), asdict(self._counters))
@@ -131,9 +154,9 @@ class Reporter(TrainerCallback):
 
     def _at_step(self, step: int, values: dict[str, float]) -> dict[str, float]:
         """A step is stored once, so a validation adds to the values of its step and does not replace them."""
-        if self._last_step == step:
-            values = self._last_values | values
-        self._last_step, self._last_values = step, values
+        if self._points and self._points[-1][0] == step:
+            values = self._points.pop()[1] | values
+        self._points.append((step, values))
         return values
 
     def _speed(self) -> dict[str, float]:

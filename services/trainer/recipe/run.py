@@ -24,7 +24,7 @@ from services.trainer.recipe.base import load_base, load_tokenizer, machine_fact
 from services.trainer.recipe.encode import EncodedRows, encode_rows, load_split, require_supervision
 from services.trainer.recipe.fingerprint import fingerprint_ids, take_fingerprint
 from services.trainer.recipe.proofs import Proofs
-from services.trainer.recipe.reporting import Context, Reporter
+from services.trainer.recipe.reporting import Context, Points, Reporter, tell_again
 from services.trainer.recipe.resuming import BestIsWhole, choose_best, resume_point
 from services.trainer.recipe.trainer import AnswerTrainer, Counters
 
@@ -43,6 +43,7 @@ class TrainingRun:
         self._checkpoints = context.workdir / "checkpoints"
         self._resume: checkpoints.Found | None = None
         self._counters = Counters()
+        self._points: Points = {}
         self._earlier_s = 0.0
 
     def run(self) -> dict[str, Any]:
@@ -76,6 +77,7 @@ class TrainingRun:
         self._resume = resume_point(self._context, self._checkpoints)
         if self._resume is not None and self._resume.marker is not None:
             self._counters = Counters(**self._resume.marker.progress)
+            self._points = tell_again(self._context, self._resume.path)
         self._earlier_s = self._counters.elapsed_s
 
     def _introduce(self, message: str, *, type: str = "message", **more: Any) -> None:
@@ -125,6 +127,7 @@ class TrainingRun:
             keep=self._config.keep_checkpoints,
             started=self._started,
             metrics=self._resume.marker.metrics if self._resume and self._resume.marker else {},
+            points=self._points,
         )
         return AnswerTrainer(
             model,
