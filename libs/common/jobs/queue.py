@@ -19,6 +19,7 @@ def make_celery(broker_url: str) -> Celery:
         worker_enable_remote_control=False,
         worker_send_task_events=False,
         broker_connection_retry_on_startup=True,
+        broker_connection_max_retries=None,  # by default a worker gives up after a hundred
         broker_transport_options={"socket_timeout": 10, "socket_connect_timeout": 5},
         task_create_missing_queues=True,
     )

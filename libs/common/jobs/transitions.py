@@ -125,7 +125,7 @@ def claim(session: Session, job_id: str, owner: str, lease_s: float) -> JobRow |
 
 def start(session: Session, job: JobRow, owner: str, lease_s: float) -> None:
     """A worker begins an attempt at a queued job that it has locked. The fence shuts out whoever held the job before."""
-    _require(job, S.RUNNING)
+    require(job, S.RUNNING)
     job.attempt += 1
     job.fence += 1
     job.lease_owner = owner
@@ -137,7 +137,7 @@ def start(session: Session, job: JobRow, owner: str, lease_s: float) -> None:
 
 def begin(session: Session, job: JobRow, message: str) -> None:
     """A queued pipeline starts or goes on. The keeper drives it, so nobody holds a lease that could run out."""
-    _require(job, S.RUNNING)
+    require(job, S.RUNNING)
     job.attempt = 1
     job.started_at = job.started_at or session.scalar(select(func.clock_timestamp()))
     _change(session, job, S.RUNNING, message)
@@ -175,7 +175,7 @@ def request_cancel(session: Session, job: JobRow) -> None:
     if S(job.state) in (S.CANCELLED, S.CANCELLING):
         return
     held = S(job.state) in HELD
-    _require(job, S.CANCELLING if held else S.CANCELLED)
+    require(job, S.CANCELLING if held else S.CANCELLED)
     job.cancel_requested = True
     if held:
         _change(session, job, S.CANCELLING, "Cancelling was asked for; the worker is stopping.")
@@ -212,7 +212,7 @@ def resume(session: Session, job: JobRow) -> None:
 
 def succeed(session: Session, job: JobRow, result: dict[str, Any]) -> None:
     """End a job well. Also when it was being paused or cancelled: the work was done before the request reached it."""
-    _require(job, S.SUCCEEDED)
+    require(job, S.SUCCEEDED)
     job.result = result
     job.progress = {**job.progress, "fraction": 1.0, "eta_s": 0.0}
     _finish(session, job, S.SUCCEEDED, "The job succeeded.")
@@ -220,7 +220,7 @@ def succeed(session: Session, job: JobRow, result: dict[str, Any]) -> None:
 
 def fail(session: Session, job: JobRow, error: JobError) -> None:
     """End a job with the reason."""
-    _require(job, S.FAILED)
+    require(job, S.FAILED)
     job.error = error.model_dump(mode="json", exclude_none=True)
     _finish(session, job, S.FAILED, error.message, level="error", data={"error": job.error})
 
@@ -230,7 +230,7 @@ def stopped(session: Session, job: JobRow) -> None:
     if job.cancel_requested:
         _finish(session, job, S.CANCELLED, "The job was cancelled; what it had committed stays.")
         return
-    _require(job, S.PAUSED)
+    _require_held(job, S.PAUSED)
     job.attempt -= 1
     _release(session, job)
     _change(session, job, S.PAUSED, "The job is paused; the worker is free.")
@@ -238,16 +238,17 @@ def stopped(session: Session, job: JobRow) -> None:
 
 def release(session: Session, job: JobRow, reason: str) -> None:
     """Give a job back to the queue without counting the attempt, because the worker is shutting down."""
+    _require_held(job, S.QUEUED)
     if stop_of(job) is not None:
         stopped(session, job)
         return
-    _require(job, S.QUEUED)
     job.attempt -= 1
     _queue_again(session, job, reason)
 
 
 def lose(session: Session, job: JobRow, error: JobError) -> None:
     """The attempt died. Queue the job again, or fail it for good after the last attempt. Each reason stays in its events."""
+    _require_held(job, S.QUEUED)
     if stop_of(job) is not None:
         stopped(session, job)
         return
@@ -255,7 +256,6 @@ def lose(session: Session, job: JobRow, error: JobError) -> None:
         tried = f"{error.message} It was tried {job.attempt} times."
         fail(session, job, error.model_copy(update={"message": tried}))
         return
-    _require(job, S.QUEUED)
     data = {"error": error.model_dump(mode="json", exclude_none=True), "attempt": job.attempt}
     events.append(session, job, error.message, level="warn", data=data)
     text = f"Attempt {job.attempt} of {job.max_attempts} was lost; the job is queued again."
@@ -270,15 +270,25 @@ def _queue_again(session: Session, job: JobRow, message: str) -> None:
     job.queued_at = queued_at  # it keeps its place in the line
 
 
-def _require(job: JobRow, to: JobState) -> None:
+def require(job: JobRow, to: JobState) -> None:
+    """Refuse a change that is not in the list.
+
+    Raises:
+        IllegalTransition: it names both states and what is legal.
+    """
     if to not in LEGAL[S(job.state)]:
+        raise _illegal(job, to)
+
+
+def _require_held(job: JobRow, to: JobState) -> None:
+    if S(job.state) not in HELD:
         raise _illegal(job, to)
 
 
 def _change(
     session: Session, job: JobRow, to: JobState, message: str, *, data: dict[str, Any] | None = None
 ) -> None:
-    _require(job, to)
+    require(job, to)
     job.state = to.value
     data = {"state": to.value, "attempt": job.attempt, **(data or {})}
     events.append(session, job, message, type="state", data=data)
@@ -294,7 +304,7 @@ def _finish(
     level: events.Level = "info",
     data: dict[str, Any] | None = None,
 ) -> None:
-    _require(job, to)
+    require(job, to)
     _release(session, job)
     job.state = to.value
     job.finished_at = session.scalar(select(func.clock_timestamp()))

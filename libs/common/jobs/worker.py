@@ -35,7 +35,7 @@ def run_worker(
         app: the service's HTTP application (`libs.common.service.create_app`).
         url: where it listens.
     """
-    _let_go_when_hanging(database, settings.lease_s)
+    end_idle_transactions(database, after_s=settings.lease_s)
     try:
         if settings.claim_one:
             _run_one(handler, settings, database)
@@ -86,8 +86,8 @@ def _told_to_stop() -> bool:
     )
 
 
-def _let_go_when_hanging(database: Database, lease_s: float) -> None:
-    """Have PostgreSQL end a transaction that this process leaves idle for longer than a lease.
+def end_idle_transactions(database: Database, *, after_s: float) -> None:
+    """Have PostgreSQL end a transaction that this process leaves idle for longer than `after_s`.
 
     A worker that is stopped in the middle of one would keep its job's row locked, and nobody could take the job away.
     """
@@ -95,6 +95,6 @@ def _let_go_when_hanging(database: Database, lease_s: float) -> None:
     @event.listens_for(database.engine, "connect")
     def limit(connection: DBAPIConnection, record: ConnectionPoolEntry) -> None:
         cursor = connection.cursor()
-        cursor.execute(f"set idle_in_transaction_session_timeout = {round(lease_s * 1000)}")
+        cursor.execute(f"set idle_in_transaction_session_timeout = {round(after_s * 1000)}")
         cursor.close()
         connection.commit()

@@ -27,7 +27,7 @@ def work(context: ChildContext) -> dict[str, Any]:
         context.output("step", {"step": step, "fence": context.fence})
         if context.stop_requested():
             raise JobStopped
-    context.event("counted", data={"fence": context.fence})
+    context.event("counted", type="counted", data={"fence": context.fence})
     result = {"steps": spec["steps"], "started_at_step": len(done)}
     if spec.get("fault") == "hang_after_last_word":
         context.finish({"type": "result", "data": result})
