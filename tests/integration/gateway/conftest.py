@@ -38,6 +38,11 @@ class RunningGateway:
         headers = {"Authorization": f"Bearer {key or self.key}"}
         return httpx.Client(base_url=self.url, headers=headers, timeout=60, **options)  # pyright: ignore[reportArgumentType]
 
+    def kill(self) -> None:
+        """End the process as a crash would."""
+        self.process.kill()
+        self.process.wait()
+
     def openai(self, key: str | None = None) -> openai.OpenAI:
         """The unmodified `openai` package."""
         return openai.OpenAI(base_url=f"{self.url}/v1", api_key=key or self.key, max_retries=0)
