@@ -111,7 +111,7 @@ def measure(arguments: argparse.Namespace) -> dict[str, Any]:
 
 
 def _ours(base: Path, tokenizer: Any, examples: Any, config: Any, folder: Path, clock: Any) -> Any:
-    from services.trainer.domain import DataFacts, Planner
+    from libs.common.training.plan import DataFacts, Planner
     from services.trainer.recipe.base import load_base, machine_facts
     from services.trainer.recipe.trainer import AnswerTrainer
 

@@ -13,7 +13,8 @@ from typing import Any
 from peft import PeftModel
 
 from libs.common.models.store import LICENCE_FILES
-from services.trainer.domain import Plan, TrainOrder
+from libs.common.training.plan import Plan
+from services.trainer.domain import TrainOrder
 from services.trainer.recipe.fingerprint import Fingerprint
 from services.trainer.recipe.trainer import save_adapter
 

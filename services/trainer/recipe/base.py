@@ -9,7 +9,7 @@ import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 
 from libs.common.errors import JobFailure
-from services.trainer.domain import MachineFacts, Plan, Precision
+from libs.common.training.plan import MachineFacts, Plan, Precision
 
 DTYPES: dict[Precision, torch.dtype] = {
     "bf16": torch.bfloat16,

@@ -16,9 +16,10 @@ import trl
 
 from libs.common.errors import JobFailure, PlatformError
 from libs.common.models.prompting import PromptTemplate, load_template
+from libs.common.training.plan import DataFacts, Plan, Planner
 from model_training.config.errors import ConfigError
 from model_training.config.training_config import TrainingConfig
-from services.trainer.domain import DataFacts, Plan, Planner, TrainOrder
+from services.trainer.domain import TrainOrder
 from services.trainer.recipe import artifact, checkpoints
 from services.trainer.recipe.base import load_base, load_tokenizer, machine_facts, use_threads
 from services.trainer.recipe.encode import EncodedRows, encode_rows, load_split, require_supervision

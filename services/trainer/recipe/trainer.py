@@ -24,8 +24,8 @@ from transformers.trainer_callback import (
 from trl import SFTConfig, SFTTrainer
 
 from libs.common.errors import JobFailure
+from libs.common.training.plan import Plan
 from model_training.config.training_config import TrainingConfig
-from services.trainer.domain import Plan
 from services.trainer.recipe import checkpoints
 from services.trainer.recipe.batches import LengthBuckets, by_length, collate, passes
 from services.trainer.recipe.encode import Example

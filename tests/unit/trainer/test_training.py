@@ -17,9 +17,10 @@ from transformers import AutoModelForCausalLM
 from libs.common.errors import JobFailure, JobStopped
 from libs.common.models.fingerprint import Fingerprint
 from libs.common.models.prompting import load_template
+from libs.common.training.plan import DataFacts, MachineFacts, Plan, Planner
 from model_training.config.training_config import TrainingConfig
 from model_training.datasets.rows import parse_row
-from services.trainer.domain import DataFacts, MachineFacts, Plan, Planner, TrainOrder
+from services.trainer.domain import TrainOrder
 from services.trainer.recipe import run
 from services.trainer.recipe.base import load_base, load_tokenizer
 from services.trainer.recipe.encode import EncodedRows, encode_rows

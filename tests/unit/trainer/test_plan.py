@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 
 from libs.common.errors import JobFailure
+from libs.common.training.plan import DataFacts, MachineFacts, Plan, Planner
 from model_training.config.training_config import TrainingConfig
-from services.trainer.domain import DataFacts, MachineFacts, Plan, Planner
 
 CPU = MachineFacts(cuda=False, fast_bf16=True)
 SHORT = DataFacts(train_rows=300, validation_rows=30)

@@ -1,0 +1,1 @@
+"""What is known about a training job before it runs: its plan, and what it will take."""
