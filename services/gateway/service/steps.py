@@ -10,7 +10,7 @@ from sqlalchemy.orm import Session
 
 from libs.common.db.tables import JobRow, PipelineStepRow
 from libs.common.errors import InvalidInput
-from libs.common.jobs.pipelines import Start, Started
+from libs.common.jobs.pipeline_turn import Start, Started
 from model_training.contracts.comparisons import ComparisonCreate
 from model_training.contracts.evaluations import EvaluationCreate
 from model_training.contracts.fine_tuning import FineTuningJobCreate

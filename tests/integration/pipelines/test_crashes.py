@@ -13,7 +13,8 @@ from sqlalchemy import select
 from libs.common.db.tables import JobEventRow, JobRow, PipelineStepRow
 from libs.common.jobs import transitions
 from libs.common.jobs.keeper import Keeper
-from libs.common.jobs.pipelines import PipelineDriver, Started
+from libs.common.jobs.pipeline_turn import Started
+from libs.common.jobs.pipelines import PipelineDriver
 from model_training.contracts.jobs import JobKind, JobState
 from services.gateway.service import steps
 from tests.integration.pipelines.chains import STEPS, Upload, chain, jobs_of
