@@ -26,16 +26,27 @@ def append(
 ) -> None:
     """Append one event. The job row must be locked by this transaction."""
     job.last_sequence += 1
-    session.add(
-        JobEventRow(
-            job_id=job.id,
-            sequence=job.last_sequence,
-            level=level,
-            type=type,
-            message=message[:4000],
-            data=data or {},
-            created_at=func.clock_timestamp(),
-        )
+    session.add(record(job, job.last_sequence, message, type=type, level=level, data=data))
+
+
+def record(
+    job: JobRow,
+    sequence: int,
+    message: str,
+    *,
+    type: str = "message",
+    level: Level = "info",
+    data: dict[str, Any] | None = None,
+) -> JobEventRow:
+    """An event that is not stored yet."""
+    return JobEventRow(
+        job_id=job.id,
+        sequence=sequence,
+        level=level,
+        type=type,
+        message=message[:4000],
+        data=data or {},
+        created_at=func.clock_timestamp(),
     )
 
 

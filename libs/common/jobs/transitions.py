@@ -49,6 +49,7 @@ def create(
     priority: int = 0,
     pipeline_id: str | None = None,
     input_hash: str | None = None,
+    created_by: str | None = None,
 ) -> JobRow:
     """A new job, queued, with its first event and its doorbell in the outbox: all of it or nothing.
 
@@ -56,7 +57,11 @@ def create(
         priority: added to the project's; the higher sum runs first.
         pipeline_id: the pipeline that the job is a step of.
         input_hash: what the work depends on; a finished job with the same hash may be used again.
+        created_by: the key that asked for it.
     """
+    rings = (
+        kind is not JobKind.PIPELINE
+    )  # no worker takes pipelines: the keeper's driver finds them by itself
     job = JobRow(
         id=new_id(JOB_PREFIX[kind]),
         project_id=project_id,
@@ -68,17 +73,22 @@ def create(
         max_attempts=max_attempts,
         attempt=0,
         fence=0,
-        last_sequence=0,
+        last_sequence=1,  # of the event below: the row is written once
         cancel_requested=False,
         pause_requested=False,
         priority=priority,
         pipeline_id=pipeline_id,
         input_hash=input_hash,
+        created_by=created_by,
+        queued_at=func.clock_timestamp(),
+        rung_at=func.clock_timestamp() if rings else None,
     )
     session.add(job)
     session.flush()
-    events.append(session, job, "The job is queued.", type="state", data={"state": S.QUEUED.value})
-    _ring(session, job)
+    data = {"state": S.QUEUED.value}
+    session.add(events.record(job, 1, "The job is queued.", type="state", data=data))
+    if rings:
+        session.add(OutboxRow(job_id=job.id, queue=job.kind))
     return job
 
 

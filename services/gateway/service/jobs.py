@@ -32,13 +32,15 @@ def create(
         QuotaExceeded: the key or its project has as many unfinished jobs as it may have.
     """
     quotas.admit_job(session, principal)
-    row = transitions.create(
-        session, kind, principal.project_id, spec, metadata=metadata, max_attempts=max_attempts
+    return transitions.create(
+        session,
+        kind,
+        principal.project_id,
+        spec,
+        metadata=metadata,
+        max_attempts=max_attempts,
+        created_by=principal.key_id,
     )
-    row.created_by = principal.key_id
-    session.flush()
-    session.refresh(row)
-    return row
 
 
 def require(session: Session, principal: Principal, job_id: str, kind: JobKind | None = None) -> JobRow:
