@@ -40,6 +40,18 @@ def upgrade() -> None:
     )
     op.create_index("ix_jobs_pipeline_id", "jobs", ["pipeline_id"])
     op.create_index(
+        "ix_jobs_line",
+        "jobs",
+        ["kind", "project_id", sa.text("priority DESC"), "queued_at", "id"],
+        postgresql_where=sa.text("state = 'queued'"),
+    )
+    op.create_index(
+        "ix_jobs_running",
+        "jobs",
+        ["project_id", "kind"],
+        postgresql_where=sa.text("lease_owner is not null"),
+    )
+    op.create_index(
         "ix_jobs_reuse",
         "jobs",
         ["project_id", "input_hash"],
@@ -56,6 +68,8 @@ def downgrade() -> None:
         op.drop_table(table)
     op.drop_index("ix_jobs_unfinished", "jobs")
     op.drop_index("ix_jobs_reuse", "jobs")
+    op.drop_index("ix_jobs_running", "jobs")
+    op.drop_index("ix_jobs_line", "jobs")
     op.drop_index("ix_jobs_pipeline_id", "jobs")
     op.drop_constraint("jobs_pipeline_id_fkey", "jobs", type_="foreignkey")
     for column in ("created_by", "input_hash", "pipeline_id", "priority"):

@@ -98,6 +98,12 @@ class JobRow(Base):
         Index("ix_jobs_open", "kind", "state", "queued_at", postgresql_where=text("finished_at is null")),
         Index("ix_jobs_project_created", "project_id", "id"),
         Index("ix_jobs_unfinished", "project_id", "created_by", postgresql_where=text("finished_at is null")),
+        Index(
+            "ix_jobs_line",
+            *("kind", "project_id", text("priority DESC"), "queued_at", "id"),
+            postgresql_where=text("state = 'queued'"),
+        ),
+        Index("ix_jobs_running", "project_id", "kind", postgresql_where=text("lease_owner is not null")),
         Index("ix_jobs_reuse", "project_id", "input_hash", postgresql_where=text("state = 'succeeded'")),
     )
 

@@ -16,14 +16,14 @@ from functools import partial
 
 import structlog
 from kombu.exceptions import OperationalError as BrokerAway
-from sqlalchemy import Connection, func, select, text, update
+from sqlalchemy import Connection, func, literal_column, select, text, update
 from sqlalchemy.orm import Session
 
 from libs.common.db.engine import Database
 from libs.common.db.tables import JobRow, OutboxRow
 from libs.common.jobs import transitions
 from libs.common.jobs.patience import is_passing
-from model_training.contracts.jobs import JobError, JobState
+from model_training.contracts.jobs import JobError
 
 log = structlog.get_logger(__name__)
 
@@ -59,7 +59,7 @@ def ring_again(session: Session, ring: Ring, after_s: float = RING_AGAIN_AFTER_S
     late = (
         select(JobRow.id)
         .where(
-            JobRow.state == JobState.QUEUED.value,
+            JobRow.state == literal_column("'queued'"),  # written out, so that its partial index is used
             JobRow.rung_at < func.clock_timestamp() - timedelta(seconds=after_s),
         )
         .with_for_update(skip_locked=True, key_share=True)
@@ -84,7 +84,11 @@ def take_from_lost_workers(session: Session) -> int:
     held = [state.value for state in transitions.HELD]
     jobs = session.scalars(
         select(JobRow)
-        .where(JobRow.state.in_(held), JobRow.lease_expires_at < func.clock_timestamp())
+        .where(
+            JobRow.lease_owner.is_not(None),  # few jobs are: it has an index
+            JobRow.state.in_(held),
+            JobRow.lease_expires_at < func.clock_timestamp(),
+        )
         .with_for_update(skip_locked=True, key_share=True)
     ).all()
     for job in jobs:

@@ -1,16 +1,18 @@
 """Which queued job is next: the highest priority, then the project that has least of its share, then the oldest.
 
 A doorbell says only that there is work of a kind. The worker takes the best job there is, which need not be the one that
-rang.
+rang. A job's priority is its own and its project's, added. A project's share is the number of jobs of this kind that it
+runs, divided by its weight.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Collection
 from typing import Any
 
-from sqlalchemy import ColumnElement, Float, Select, Subquery, cast, func, select
-from sqlalchemy.orm import Session
+from sqlalchemy import ColumnElement, Float, Subquery, cast, func, literal_column, select, true
+from sqlalchemy.orm import Session, aliased
 
 from libs.common.db.tables import JobRow, ProjectRow
 from libs.common.jobs import transitions
@@ -19,7 +21,11 @@ from model_training.contracts.jobs import JobKind, JobState
 MAX_RUNNING = "max_running_jobs"
 """The key in a project's quotas: how many jobs of any kind, pipelines left out, it may run at once."""
 
+CANDIDATES = 100
+"""Jobs of a project that are looked at: more than workers that claim in the same instant."""
+
 _LEAST_WEIGHT = 0.001
+_QUEUED = literal_column("'queued'")  # written out, so that PostgreSQL sees that the partial index fits
 
 
 def claim(session: Session, kind: JobKind, owner: str, lease_s: float) -> JobRow | None:
@@ -30,39 +36,89 @@ def claim(session: Session, kind: JobKind, owner: str, lease_s: float) -> JobRow
     return job
 
 
-def queue_positions(session: Session, kind: JobKind) -> dict[str, int]:
-    """For every queued job of a kind, how many are expected to start before it.
+def queue_position(session: Session, job: JobRow) -> int | None:
+    """How many jobs of its kind are expected to start before this one; None if it does not wait.
 
     The expectation counts what each project runs now and what stands before the job in its own project's line, as if nothing
-    ended meanwhile. Quotas are left out.
+    ended meanwhile. Quotas are left out, and jobs of other projects with the very same share count as later.
     """
+    if job.state != JobState.QUEUED.value:
+        return None
+    lines = _lines(session, JobKind(job.kind))
+    own = lines[job.project_id]
+    mine = job.priority + own.priority
+    older = session.scalar(
+        select(func.count()).where(
+            JobRow.kind == job.kind,
+            JobRow.state == _QUEUED,
+            JobRow.project_id == job.project_id,
+            JobRow.priority == job.priority,
+            JobRow.queued_at < job.queued_at,
+        )
+    )
+    ahead = own.above(mine) + (older or 0)
+    share = (own.running + ahead) / own.weight
+    others = (line for project, line in lines.items() if project != job.project_id)
+    return ahead + sum(line.above(mine) + line.before(share, mine) for line in others)
+
+
+class _Line:
+    """What one project runs, and how many of its jobs wait at each priority (the project's own added)."""
+
+    def __init__(self, priority: int, weight: float, running: int) -> None:
+        self.priority = priority
+        self.weight = max(weight, _LEAST_WEIGHT)
+        self.running = running
+        self.waiting: dict[int, int] = {}
+
+    def above(self, priority: int) -> int:
+        """Jobs of higher priority."""
+        return sum(count for other, count in self.waiting.items() if other > priority)
+
+    def before(self, share: float, priority: int) -> int:
+        """Jobs of this priority whose turn comes while the project's share is below `share`."""
+        turns = math.ceil(share * self.weight - self.running - self.above(priority))
+        return min(max(turns, 0), self.waiting.get(priority, 0))
+
+
+def _lines(session: Session, kind: JobKind) -> dict[str, _Line]:
     running = _running(kind)
-    place = func.row_number().over(
-        partition_by=JobRow.project_id, order_by=[_priority().desc(), JobRow.queued_at, JobRow.id]
+    groups = (
+        select(JobRow.project_id, JobRow.priority, func.count().label("count"))
+        .where(JobRow.kind == kind.value, JobRow.state == _QUEUED)
+        .group_by(JobRow.project_id, JobRow.priority)
+        .subquery()
     )
-    ahead = func.coalesce(running.c.same, 0) + place - 1
-    query = _queued(kind, running).with_only_columns(
-        JobRow.id,
-        _priority().label("priority"),
-        (ahead / _weight()).label("share"),
-        JobRow.queued_at,
+    query = (
+        select(ProjectRow.id, ProjectRow.priority, ProjectRow.weight, func.coalesce(running.c.same, 0))
+        .add_columns(groups.c.priority, groups.c.count)
+        .join(groups, groups.c.project_id == ProjectRow.id)
+        .outerjoin(running, running.c.project_id == ProjectRow.id)
     )
-    line = query.subquery()
-    order = select(line.c.id).order_by(line.c.priority.desc(), line.c.share, line.c.queued_at, line.c.id)
-    return {job_id: position for position, job_id in enumerate(session.scalars(order))}
+    lines: dict[str, _Line] = {}
+    for project, priority, weight, runs, own_priority, count in session.execute(query):
+        line = lines.setdefault(project, _Line(priority, weight, runs))
+        line.waiting[priority + own_priority] = count
+    return lines
 
 
 def _next(session: Session, kind: JobKind, full: Collection[str]) -> JobRow | None:
     """The best job outside of the projects that are `full`, locked."""
-    running = _running(kind)
-    quota = cast(ProjectRow.quotas[MAX_RUNNING].astext, Float)
+    running, line = _running(kind), _line(kind)
+    quota: Any = cast(ProjectRow.quotas[MAX_RUNNING].astext, Float)
+    share = func.coalesce(running.c.same, 0) / func.greatest(ProjectRow.weight, _LEAST_WEIGHT)
     query = (
-        _queued(kind, running)
-        .add_columns(quota)
-        .where(quota.is_(None) | (func.coalesce(running.c.all, 0) < quota), JobRow.project_id.not_in(full))
-        .order_by(
-            _priority().desc(), func.coalesce(running.c.same, 0) / _weight(), JobRow.queued_at, JobRow.id
+        select(JobRow, quota)
+        .select_from(ProjectRow)
+        .join(line, true())
+        .join(JobRow, JobRow.id == line.c.id)
+        .outerjoin(running, running.c.project_id == ProjectRow.id)
+        .where(
+            JobRow.state == _QUEUED,
+            quota.is_(None) | (func.coalesce(running.c.all, 0) < quota),
+            ProjectRow.id.not_in(full),
         )
+        .order_by((JobRow.priority + ProjectRow.priority).desc(), share, JobRow.queued_at, JobRow.id)
         .limit(1)
         .with_for_update(skip_locked=True, key_share=True, of=JobRow)
     )
@@ -83,8 +139,7 @@ def _has_room(session: Session, project_id: str, limit: float) -> bool:
 
 
 def _is_running() -> ColumnElement[bool]:
-    held = [state.value for state in transitions.HELD]
-    return JobRow.state.in_(held) & (JobRow.kind != JobKind.PIPELINE.value)
+    return JobRow.lease_owner.is_not(None)  # nobody holds a pipeline
 
 
 def _running(kind: JobKind) -> Subquery:
@@ -93,18 +148,14 @@ def _running(kind: JobKind) -> Subquery:
     return counts.where(_is_running()).group_by(JobRow.project_id).subquery("running")
 
 
-def _queued(kind: JobKind, running: Subquery) -> Select[Any]:
+def _line(kind: JobKind) -> Any:
+    """The first jobs in each project's own line, read from its index however long the line is."""
+    waiting = aliased(JobRow)
     return (
-        select(JobRow)
-        .join(ProjectRow, ProjectRow.id == JobRow.project_id)
-        .outerjoin(running, running.c.project_id == JobRow.project_id)
-        .where(JobRow.kind == kind.value, JobRow.state == JobState.QUEUED.value)
+        select(waiting.id)
+        .where(waiting.kind == kind.value, waiting.state == _QUEUED, waiting.project_id == ProjectRow.id)
+        .order_by(waiting.priority.desc(), waiting.queued_at, waiting.id)
+        .limit(CANDIDATES)
+        .correlate(ProjectRow)
+        .lateral("line")
     )
-
-
-def _priority() -> ColumnElement[int]:
-    return JobRow.priority + ProjectRow.priority
-
-
-def _weight() -> ColumnElement[float]:
-    return func.greatest(ProjectRow.weight, _LEAST_WEIGHT)

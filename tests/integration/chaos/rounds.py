@@ -59,7 +59,7 @@ class Round:
                 found += checks.faults_of(self._site.database, job_id, expected)
             assert not found, "\n".join(found)
         except Exception as error:
-            raise AssertionError("\n".join([*self.log, str(error)])) from error
+            raise AssertionError("\n".join([*self.log, str(error), *self._site.last_words()])) from error
         self._say("all is well")
 
     def _submit(self) -> None:

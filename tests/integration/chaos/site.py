@@ -151,6 +151,13 @@ class Site:
                 continue
         return found
 
+    def last_words(self) -> list[str]:
+        """The ends of all logs."""
+        found: list[str] = []
+        for name in self.parts:
+            found += [f"--- {name}", process.tail(self.home.log(name), 20)]
+        return found
+
     def drop_keeper(self) -> bool:
         """End the connection whose lock makes a process the keeper; False if there is no keeper now."""
         query = text(
