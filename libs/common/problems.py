@@ -5,12 +5,13 @@ from __future__ import annotations
 import json
 import math
 import re
-from typing import Any
+from typing import Any, cast
 
 import structlog
 from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
+from starlette.routing import compile_path
 
 from libs.common.errors import PlatformError
 from model_training.contracts.problems import OpenAIError, Problem
@@ -96,7 +97,20 @@ async def _http_exception(request: Request, error: Exception) -> Response:
     problem = Problem(
         title="The request cannot be served", status=error.status_code, detail=detail, code=code
     )
-    return respond(request, problem, dict(error.headers) if error.headers else None)
+    headers = dict(error.headers or {})
+    if error.status_code == 405:
+        headers["Allow"] = ", ".join(_methods(request)) or headers.get("Allow", "")
+    return respond(request, problem, headers)
+
+
+def _methods(request: Request) -> list[str]:
+    """The methods of an address, over all its routes; a router names those of one route."""
+    paths = cast("FastAPI", request.app).openapi()["paths"]
+    here = request.url.path
+    if here in paths:
+        return sorted(method.upper() for method in paths[here])
+    found = [paths[template] for template in paths if compile_path(template)[0].match(here)]
+    return sorted({method.upper() for methods in found for method in methods})
 
 
 async def _unexpected(request: Request, error: Exception) -> Response:

@@ -14,6 +14,9 @@ Item = TypeVar("Item")
 # Characters that PostgreSQL cannot store (NUL), that are no Unicode text (lone surrogates), or, in a name, that make it
 # read as another one: control characters and those that turn the direction of writing.
 _UNSTORABLE = re.compile("[\x00\ud800-\udfff]")
+MAX_DEPTH = 40
+"""Lists and objects may stand in each other so deeply; pydantic and the database take more, but not any number."""
+
 _UNPRINTABLE = re.compile(
     "[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ufeff\ud800-\udfff]"
 )
@@ -35,18 +38,25 @@ def plain_text(value: str) -> str:
     return value
 
 
-Name = Annotated[str, Field(min_length=1, max_length=100), AfterValidator(plain_text)]
+PLAIN: dict[str, Any] = {
+    "pattern": r"^[^\u0000-\u001f\u007f-\u009f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ufeff]*$"
+}
+"""The rule of `plain_text`, for schemas."""
+
+PlainText = Annotated[str, Field(json_schema_extra=PLAIN), AfterValidator(plain_text)]
+
+Name = Annotated[PlainText, Field(min_length=1, max_length=100)]
 """A name that people read."""
 
 Reference = Annotated[str, Field(min_length=1, max_length=200)]
 """An id, or the name of a model."""
 
-Reason = Annotated[str, Field(max_length=1000), AfterValidator(plain_text)]
+Reason = Annotated[PlainText, Field(max_length=1000)]
 """Why something was changed, for whoever reads the history."""
 
 Metadata = Annotated[
     dict[
-        Annotated[str, Field(min_length=1, max_length=64), AfterValidator(plain_text)],
+        Annotated[PlainText, Field(min_length=1, max_length=64)],
         Annotated[str, Field(max_length=512)],
     ],
     Field(max_length=16, examples=[{"team": "search"}]),
@@ -71,12 +81,19 @@ class Wire(BaseModel):
         return data
 
 
-def refuse_unstorable(value: Any, path: str = "") -> None:
+def refuse_unstorable(value: Any, path: str = "", depth: int = 0) -> None:
     """Walk through a decoded JSON value.
 
     Raises:
-        PydanticCustomError: a text in it cannot be stored, or a number is not finite; its context's `path` says where.
+        PydanticCustomError: a text in it cannot be stored, a number is not finite, or lists and objects stand in each other
+            too deeply; its context's `path` says where.
     """
+    if depth > MAX_DEPTH:
+        raise PydanticCustomError(
+            "too_deep",
+            "{path} is nested more than {most} levels deep",
+            {"path": path[:60], "most": MAX_DEPTH},
+        )
     if isinstance(value, str):
         if found := _UNSTORABLE.search(value):
             raise PydanticCustomError(
@@ -86,14 +103,16 @@ def refuse_unstorable(value: Any, path: str = "") -> None:
             )
     elif isinstance(value, float):
         if not math.isfinite(value):
-            raise PydanticCustomError("infinite", "{path} is not a finite number", {"path": path or "the value"})
+            raise PydanticCustomError(
+                "infinite", "{path} is not a finite number", {"path": path or "the value"}
+            )
     elif isinstance(value, dict):
         for key, inner in value.items():  # pyright: ignore[reportUnknownVariableType]
             refuse_unstorable(key, f"{path} (a key)".lstrip())
-            refuse_unstorable(inner, f"{path}.{key}".lstrip("."))
+            refuse_unstorable(inner, f"{path}.{key}".lstrip("."), depth + 1)
     elif isinstance(value, list):
         for position, inner in enumerate(value):  # pyright: ignore[reportUnknownVariableType, reportUnknownArgumentType]
-            refuse_unstorable(inner, f"{path}.{position}".lstrip("."))
+            refuse_unstorable(inner, f"{path}.{position}".lstrip("."), depth + 1)
 
 
 class Reply(BaseModel):

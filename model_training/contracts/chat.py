@@ -34,7 +34,7 @@ class Sampling(BaseModel):
     max_tokens: Tokens | None = None
     temperature: Annotated[Number, Field(ge=0, le=2)] = 0.0
     top_p: Annotated[Number, Field(gt=0, le=1)] = 1.0
-    seed: Annotated[Whole, Field(ge=-(2**63), le=2**63 - 1)] | None = None
+    seed: Annotated[Whole, Field(ge=-(2**53) + 1, le=2**53 - 1)] | None = None
     stop: StopText | Annotated[list[StopText], Field(max_length=16)] | None = None
     stream: Flag = False
     stream_options: StreamOptions | None = None

@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Annotated, Any, Literal
 
-from pydantic import Field
+from pydantic import ConfigDict, Field
 
 from model_training.contracts.base import Metadata, Name, Number, Reference, Reply, Seed, Wire
 from model_training.contracts.evaluations import ItemResult, PromptSpec, SuiteSpec
@@ -29,6 +29,15 @@ class Prices(Wire):
 
 class ComparisonCreate(Wire):
     """Compare arms on suites, or on free questions (`test_queries`), which are shown side by side."""
+
+    model_config = ConfigDict(
+        json_schema_extra={
+            "anyOf": [
+                {"required": [name], "properties": {name: {"minItems": 1}}}
+                for name in ("suites", "test_queries")
+            ]
+        }
+    )
 
     arms: list[ArmSpec] = Field(min_length=1, max_length=32)
     suites: list[SuiteSpec] = Field(default=[], max_length=100)

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, Field
+from pydantic import Field
 
-from model_training.contracts.base import Metadata, Number, Reference, Reply, Seed, Whole, Wire, plain_text
+from model_training.contracts.base import Metadata, Number, PlainText, Reference, Reply, Seed, Whole, Wire
 from model_training.contracts.jobs import JobError, JobProgress, JobState
 
 Auto = Literal["auto"]
@@ -41,7 +41,7 @@ class FineTuningJobCreate(Wire):
     validation_file: Reference | None = None
     hyperparameters: Hyperparameters | None = None
     method: Method | None = None
-    suffix: Annotated[str, Field(max_length=64), AfterValidator(plain_text)] | None = None
+    suffix: Annotated[PlainText, Field(max_length=64)] | None = None
     seed: Seed | None = None
     metadata: Metadata | None = None
     integrations: list[Any] | None = Field(

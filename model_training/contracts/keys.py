@@ -54,7 +54,7 @@ class Quotas(Wire):
     max_open_jobs: Annotated[Whole, Field(ge=0, le=1_000_000)] | None = None
     max_running_jobs: Annotated[Whole, Field(ge=0, le=1_000_000)] | None = None
     max_file_bytes: Annotated[Whole, Field(ge=1, le=2**50)] | None = None
-    max_storage_bytes: Annotated[Whole, Field(ge=0, le=2**60)] | None = None
+    max_storage_bytes: Annotated[Whole, Field(ge=0, le=2**50)] | None = None
 
 
 class ProjectCreate(Wire):

@@ -9,6 +9,7 @@ from fastapi import APIRouter, Path, Response
 from model_training.contracts.base import Page
 from model_training.contracts.config import ConfigChange, ConfigRestore, ConfigSection, ConfigVersion
 from services.gateway.api.dependencies import Admin, AfterVersion, IfMatch, Limit, Parts, Reader
+from services.gateway.api.openapi import ETAG
 from services.gateway.service import config
 from services.gateway.service.versions import etag
 
@@ -25,7 +26,7 @@ def list_sections(gateway: Parts, who: Reader) -> Page[ConfigSection]:
         return config.list_sections(session, gateway.config)
 
 
-@router.get("/{section}", summary="Retrieve a section")
+@router.get("/{section}", summary="Retrieve a section", responses={200: {"headers": ETAG}})
 def get(gateway: Parts, who: Reader, section: SectionName, response: Response) -> ConfigSection:
     """Every value with its origin, and what it would be without the change at run time. The ETag is for `If-Match`."""
     with gateway.database.session() as session:

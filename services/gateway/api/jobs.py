@@ -24,7 +24,7 @@ from services.gateway.domain import Principal
 from services.gateway.service import jobs
 
 router = APIRouter(prefix="/v1/jobs", tags=["jobs"])
-BATCH = 500
+STREAM = 'id: 1\nevent: state\ndata: {"sequence": 1, "message": "The job is queued."}\n\n'
 
 
 @router.get("", summary="List jobs")
@@ -88,7 +88,7 @@ def metrics(
     response_model=Page[JobEvent],
     responses={
         200: {
-            "content": {"text/event-stream": {"schema": {"type": "string"}}},
+            "content": {"text/event-stream": {"schema": {"type": "string"}, "example": STREAM}},
             "description": "A page, or a stream of events.",
         }
     },
@@ -101,9 +101,9 @@ async def events(
     after: Annotated[int, Query(ge=0, le=2**53, description="Go on after this sequence number.")] = 0,
     limit: Limit = 100,
     last_event_id: Annotated[
-        int | None,
+        int,
         Header(alias="Last-Event-ID", description="The last sequence number that was seen.", ge=0, le=2**53),
-    ] = None,
+    ] = 0,
 ) -> object:
     """A page in order; with `Accept: text/event-stream`, a stream that replays from `Last-Event-ID` and misses nothing."""
     if "text/event-stream" not in request.headers.get("accept", ""):
@@ -111,7 +111,7 @@ async def events(
     await run_in_threadpool(
         _page, gateway, who, job_id, 0, 1
     )  # a job that is not there is a 404, not a broken stream
-    start = after if last_event_id is None else last_event_id
+    start = max(after, last_event_id)
     return StreamingResponse(
         gateway.feeds.stream(job_id, start, gateway.settings.sse_heartbeat_s),
         media_type="text/event-stream",

@@ -51,7 +51,10 @@ def delete_model(gateway: Parts, who: Submitter, model: ModelId) -> Deleted:
 def import_model(
     gateway: Parts,
     who: Submitter,
-    files: Annotated[list[UploadFile], File(description="The files of a folder that PEFT saved.")],
+    files: Annotated[
+        list[UploadFile],
+        File(description="The files of a folder that PEFT saved.", min_length=1, max_length=100),
+    ],
     idempotency_key: IdempotencyKey = None,
 ) -> dict[str, Any]:
     """Make a model of a LoRA adapter that was trained elsewhere. Safetensors only; pickles are refused."""

@@ -32,6 +32,8 @@ TITLES = {
     502: "Another service of the platform failed.",
     503: "A part of the platform that this needs does not answer.",
 }
+EXEMPLIFIED = (JSON, "multipart/form-data")
+ETAG = {"ETag": {"description": "The version, for `If-Match`.", "schema": {"type": "string"}}}
 RETRY_AFTER = {
     "Retry-After": {"description": "Seconds to wait.", "schema": {"type": "integer", "minimum": 1}}
 }
@@ -62,8 +64,41 @@ def complete(document: Json) -> None:
     for name in ("HTTPValidationError", "ValidationError"):
         shapes.pop(name, None)
     for operation in operations(document):
+        for parameter in operation.get("parameters", []):
+            _without_null(parameter)
+        for media in operation.get("requestBody", {}).get("content", {}).values():
+            _without_nul(media["schema"], shapes, set())
         _add_errors(operation)
         _add_examples(operation, shapes)
+
+
+def _without_null(parameter: Json) -> None:
+    """What may be left out cannot be sent as null: on the wire that is the text `null`."""
+    schema = parameter["schema"]
+    kinds = [kind for kind in schema.get("anyOf", []) if kind.get("type") != "null"]
+    if len(kinds) == 1:
+        del schema["anyOf"]
+        schema.update(kinds[0])
+
+
+def _without_nul(schema: Any, shapes: Json, seen: set[str]) -> None:
+    """Say of every text of a request what `contracts.base` refuses."""
+    match schema:
+        case {"$ref": str(ref)}:
+            if ref not in seen:
+                seen.add(ref)
+                _without_nul(shapes[ref.rpartition("/")[2]], shapes, seen)
+        case dict():
+            plain = not schema.keys() & {"pattern", "enum", "const", "format", "contentMediaType"}
+            if schema.get("type") == "string" and plain:
+                schema["pattern"] = r"^[^\u0000]*$"
+            for inner in list(schema.values()):
+                _without_nul(inner, shapes, seen)
+        case list():
+            for inner in schema:
+                _without_nul(inner, shapes, seen)
+        case _:
+            pass
 
 
 def operations(document: Json) -> Iterator[Json]:
@@ -75,6 +110,8 @@ def operations(document: Json) -> Iterator[Json]:
 
 
 def _add_errors(operation: Json) -> None:
+    if any(parameter["name"] == "If-Match" for parameter in operation.get("parameters", [])):
+        operation["responses"]["200"]["headers"] = ETAG
     for status in _errors_of(operation):
         answer: Json = {
             "description": TITLES[status],
@@ -104,7 +141,7 @@ def _add_examples(operation: Json, shapes: Json) -> None:
     ]
     for content in contents:
         for kind, media in content.items():
-            if kind == JSON and "example" not in media and "examples" not in media and media.get("schema"):
+            if kind in EXEMPLIFIED and "example" not in media and "examples" not in media:
                 media["example"] = example_of(media["schema"], shapes)
 
 

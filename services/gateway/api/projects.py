@@ -9,6 +9,7 @@ from fastapi import APIRouter, Path, Response
 from model_training.contracts.base import Page
 from model_training.contracts.keys import Project, ProjectCreate, ProjectUpdate
 from services.gateway.api.dependencies import Admin, After, IdempotencyKey, IfMatch, Limit, Parts, Reader
+from services.gateway.api.openapi import ETAG
 from services.gateway.service import idempotency, projects
 from services.gateway.service.versions import etag
 
@@ -41,7 +42,7 @@ def list_projects(gateway: Parts, who: Reader, after: After = None, limit: Limit
         return projects.list_page(session, who, after, limit)
 
 
-@router.get("/{project_id}", summary="Retrieve a project")
+@router.get("/{project_id}", summary="Retrieve a project", responses={200: {"headers": ETAG}})
 def get(gateway: Parts, who: Reader, project_id: ProjectId, response: Response) -> Project:
     """Quotas, priority, weight and what is used of them. The ETag is what a change must name in `If-Match`."""
     with gateway.database.session() as session:

@@ -5,13 +5,13 @@ from __future__ import annotations
 from typing import Annotated, Any, Literal
 
 import httpx
-from fastapi import APIRouter, Path, Request, Response
+from fastapi import APIRouter, Path, Query, Request, Response
 
 from libs.common.db.tables import JobRow
 from libs.common.errors import NotFound, Unavailable
 from model_training.contracts.base import Page
-from model_training.contracts.comparisons import Comparison, ComparisonCreate
-from model_training.contracts.evaluations import Evaluation, EvaluationCreate
+from model_training.contracts.comparisons import Comparison, ComparisonCreate, SideBySide
+from model_training.contracts.evaluations import Evaluation, EvaluationCreate, ItemResult
 from model_training.contracts.indexes import Index, IndexCreate, QueryReply, QueryRequest
 from model_training.contracts.jobs import JobKind, JobState
 from services.gateway import repository
@@ -31,6 +31,15 @@ from services.gateway.domain import Principal
 from services.gateway.service import idempotency, jobs, work
 
 router = APIRouter(prefix="/v1")
+AfterItem = Annotated[str | None, Query(alias="after", description="Go on after this item.", max_length=200)]
+REPORTS: dict[str, Any] = {
+    "text/html": {"schema": {"type": "string"}, "example": "<!doctype html><title>Comparison</title>"},
+    "text/markdown": {"schema": {"type": "string"}, "example": "# Comparison"},
+    "application/json": {
+        "schema": {"type": "object"},
+        "example": {"id": "cmp_01k9zq", "arms": [], "pairs": []},
+    },
+}
 Format = Annotated[Literal["html", "md", "json"], Path(description="The form of the report.")]
 
 
@@ -140,13 +149,30 @@ def get_evaluation(gateway: Parts, who: Reader, id: JobId) -> Response:
     return _forward(gateway, "GET", f"{gateway.settings.evaluator_url}/v1/evaluations/{id}")
 
 
-@router.get("/evaluations/{id}/items", tags=["evaluations"], summary="List an evaluation's items")
-def get_evaluation_items(gateway: Parts, who: Reader, id: JobId, request: Request) -> Response:
+@router.get(
+    "/evaluations/{id}/items",
+    tags=["evaluations"],
+    summary="List an evaluation's items",
+    response_model=Page[ItemResult],
+)
+def get_evaluation_items(
+    gateway: Parts,
+    who: Reader,
+    id: JobId,
+    request: Request,
+    _suite: Annotated[
+        str | None, Query(alias="suite", description="Only items of this suite.", max_length=100)
+    ] = None,
+    _status: Annotated[
+        str | None, Query(alias="status", description="Only these outcomes.", max_length=100)
+    ] = None,
+    _after: AfterItem = None,
+    _limit: Annotated[int, Query(alias="limit", ge=1, le=1000, description="How many at most.")] = 100,
+) -> Response:
     """Every item's prompt, output, score and reason."""
     _require(gateway, who, id, JobKind.EVALUATE)
-    return _forward(
-        gateway, "GET", f"{gateway.settings.evaluator_url}/v1/evaluations/{id}/items?{request.url.query}"
-    )
+    url = f"{gateway.settings.evaluator_url}/v1/evaluations/{id}/items?{request.url.query}"
+    return _forward(gateway, "GET", url)
 
 
 @router.get(
@@ -158,15 +184,33 @@ def get_comparison(gateway: Parts, who: Reader, id: JobId) -> Response:
     return _forward(gateway, "GET", f"{gateway.settings.comparator_url}/v1/comparisons/{id}")
 
 
-@router.get("/comparisons/{id}/items", tags=["comparisons"], summary="List items side by side")
-def get_comparison_items(gateway: Parts, who: Reader, id: JobId, request: Request) -> Response:
+@router.get(
+    "/comparisons/{id}/items",
+    tags=["comparisons"],
+    summary="List items side by side",
+    response_model=Page[SideBySide],
+)
+def get_comparison_items(
+    gateway: Parts,
+    who: Reader,
+    id: JobId,
+    request: Request,
+    _after: AfterItem = None,
+    _limit: Annotated[int, Query(alias="limit", ge=1, le=1000, description="How many at most.")] = 100,
+) -> Response:
     """Every item with each arm's answer."""
     _require(gateway, who, id, JobKind.COMPARE)
     url = f"{gateway.settings.comparator_url}/v1/comparisons/{id}/items?{request.url.query}"
     return _forward(gateway, "GET", url)
 
 
-@router.get("/comparisons/{id}/report.{format}", tags=["comparisons"], summary="Download a report")
+@router.get(
+    "/comparisons/{id}/report.{format}",
+    tags=["comparisons"],
+    summary="Download a report",
+    response_class=Response,
+    responses={200: {"content": REPORTS, "description": "The report."}},
+)
 def get_report(
     gateway: Parts,
     who: Reader,
