@@ -172,12 +172,18 @@ class RuntimeConfig:
         """The values of a section before any change at run time."""
         return self._inherited[section]
 
+    def fresh(self, kind: type[S]) -> S | None:
+        """The section, if it was read lately enough; reads nothing, so that an event loop may ask."""
+        cached = self._cache.get(kind.section)
+        if cached is None or time.monotonic() >= cached[0]:
+            return None
+        return cached[1]  # pyright: ignore[reportReturnType] (stored under its own name)
+
     def read(self, kind: type[S]) -> S:
         """The section as it is now, `max_age_s` old at most."""
-        now = time.monotonic()
-        cached = self._cache.get(kind.section)
-        if cached is not None and now < cached[0]:
-            return cached[1]  # pyright: ignore[reportReturnType] (stored under its own name)
+        if (fresh := self.fresh(kind)) is not None:
+            return fresh
+        now, cached = time.monotonic(), self._cache.get(kind.section)
         with self._lock:
             # Others go on with what is there while one reads.
             if cached is not None and self._cache[kind.section] is not cached:

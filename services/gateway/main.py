@@ -20,6 +20,7 @@ from libs.common.jobs.queue import make_celery, ring
 from libs.common.runtime_config import RuntimeConfig
 from libs.common.service import create_app, serve
 from libs.common.telemetry import configure_logging
+from services.gateway.adapters.aiohttp_relay import AiohttpRelay
 from services.gateway.adapters.postgres_listener import JobListener
 from services.gateway.adapters.valkey_buckets import ValkeyBuckets
 from services.gateway.api import (
@@ -41,6 +42,7 @@ from services.gateway.api.dependencies import Gateway
 from services.gateway.service import steps
 from services.gateway.service.feeds import Feeds
 from services.gateway.service.files import FileService
+from services.gateway.service.keyring import Keyring
 from services.gateway.service.keys import bootstrap
 from services.gateway.settings import GatewaySettings
 
@@ -58,17 +60,18 @@ def build(settings: GatewaySettings) -> FastAPI:
     listener = JobListener(settings.database_url)
     buckets = ValkeyBuckets(settings.broker_url)
     token = settings.internal_token.get_secret_value()
-    client = {"headers": {"Authorization": f"Bearer {token}"}, "timeout": settings.chat_timeout_s}
+    relay = AiohttpRelay(token, settings.chat_timeout_s)
     gateway = Gateway(
         settings=settings,
         database=database,
         files=FileService(settings.home, settings.max_file_bytes),
         artifacts=open_artifacts(settings),
         feeds=Feeds(database, listener),
-        http=httpx.Client(**client),
-        streaming=httpx.AsyncClient(**client, limits=httpx.Limits(max_connections=None)),
+        http=httpx.Client(headers={"Authorization": f"Bearer {token}"}, timeout=settings.chat_timeout_s),
+        relay=relay,
         config=RuntimeConfig(database, settings.home, os.environ),
-        take_token=buckets.take,
+        keyring=Keyring(database, settings),
+        buckets=buckets,
     )
     driver = PipelineDriver(database, steps.starter(lambda: gateway.max_attempts), steps.result_of)
     keeper = Keeper(
@@ -84,11 +87,12 @@ def build(settings: GatewaySettings) -> FastAPI:
         with database.session() as session:
             bootstrap(session, settings)
         listener.start(asyncio.get_running_loop())
+        await relay.open()
         keeper.start()
         yield
         keeper.stop()
         listener.stop()
-        await gateway.streaming.aclose()
+        await relay.close()
         gateway.http.close()
         buckets.close()
         database.close()

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
 from contextlib import AbstractAsyncContextManager
-from typing import Protocol
+from dataclasses import dataclass
+from typing import Any, Protocol
 
 
 class Listener(Protocol):
@@ -16,6 +17,41 @@ class Listener(Protocol):
         ...
 
 
-TakeToken = Callable[[str, float, int], float]
-"""Takes one token from the bucket of a name (refilled so many a second, holding so many) and says how many seconds to wait
-for it: 0 when there was one."""
+@dataclass(frozen=True)
+class Relayed:
+    """An answer that has begun: read it whole, or block by block as it comes.
+
+    `read` raises Unavailable where the service breaks off.
+    """
+
+    status: int
+    headers: Mapping[str, str]
+    read: Callable[[], Awaitable[bytes]]
+    blocks: Callable[[], AsyncGenerator[bytes]]
+
+
+class Relay(Protocol):
+    """Passes requests on to other services."""
+
+    async def post(self, url: str, body: Any, headers: Mapping[str, str]) -> Relayed:
+        """Send a request as JSON; return when the answer begins.
+
+        Raises:
+            Unavailable: the service does not answer.
+        """
+        ...
+
+
+class Buckets(Protocol):
+    """Token buckets that all replicas share."""
+
+    def take(self, name: str, rate_per_s: float, size: int) -> float:
+        """Take one token from the bucket of a name (refilled so many a second, holding so many).
+
+        Returns the seconds to wait for it: 0 when there was one.
+        """
+        ...
+
+    def take_held(self, name: str) -> bool:
+        """Take one token from those that this process holds already, without asking anybody; False if it holds none."""
+        ...

@@ -11,12 +11,11 @@ from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from libs.common.auth import bearer_token
-from libs.common.errors import Forbidden, InvalidInput, PlatformError, RateLimited, TooLarge
+from libs.common.errors import Forbidden, InvalidInput, PlatformError, RateLimited, TooLarge, Unauthorized
 from libs.common.problems import respond_to
 from libs.common.runtime_config import Limits
 from services.gateway.api.dependencies import Gateway
 from services.gateway.domain import Allowance, Principal
-from services.gateway.service import keys
 
 PREFIX = "/v1/"
 UPLOADS = frozenset({"/v1/files", "/v1/models/import"})
@@ -44,7 +43,7 @@ class Admission:
             self._check_address(request)
             body = receive
             if request.url.path.startswith(PREFIX):
-                limits = await run_in_threadpool(self._admit, request)
+                limits = self._admit_known(request) or await run_in_threadpool(self._admit, request)
                 body = self._limited(request, limits, receive)
         except PlatformError as error:
             await _drain(receive)
@@ -70,13 +69,25 @@ class Admission:
         if b"%00" in request.scope.get("raw_path", b"") or b"%00" in request.scope["query_string"]:
             raise InvalidInput("The address holds a NUL character.", param="path")
 
+    def _admit_known(self, request: Request) -> Limits | None:
+        """Admit without waiting for anything; None where the key, the limits or a token have to be asked for."""
+        limits, token = self._gateway.config.fresh(Limits), bearer_token(request)
+        if limits is None or token is None:
+            return None
+        who = self._gateway.keyring.known(token, request.headers.get("x-mt-project"), _allowance(limits))
+        if who is None or not (who.key_id is None or self._gateway.buckets.take_held(who.key_id)):
+            return None
+        request.state.principal = who
+        return limits
+
     def _admit(self, request: Request) -> Limits:
-        limits = self._gateway.config.read(Limits)
-        allowance = Allowance(limits.max_open_jobs_per_key, limits.max_open_jobs_per_project)
-        with self._gateway.database.session() as session:
-            project = request.headers.get("x-mt-project")
-            settings = self._gateway.settings
-            who = keys.authenticate(session, settings, bearer_token(request), project, allowance)
+        limits, token = self._gateway.config.read(Limits), bearer_token(request)
+        if token is None:
+            raise Unauthorized(
+                "The request carries no API key.",
+                hint="Send `Authorization: Bearer <key>`; `mt up` keeps the key in its data directory, in `api_key`.",
+            )
+        who = self._gateway.keyring.find(token, request.headers.get("x-mt-project"), _allowance(limits))
         self._take_token(who, limits)
         request.state.principal = who
         return limits
@@ -84,7 +95,7 @@ class Admission:
     def _take_token(self, who: Principal, limits: Limits) -> None:
         if who.key_id is None:
             return
-        wait_s = self._gateway.take_token(who.key_id, limits.requests_per_s, limits.burst)
+        wait_s = self._gateway.buckets.take(who.key_id, limits.requests_per_s, limits.burst)
         if wait_s > 0:
             raise RateLimited(
                 f"The key may send {limits.requests_per_s:g} requests a second, {limits.burst} at once.",
@@ -135,3 +146,7 @@ async def _drain(receive: Receive) -> None:
         seen += len(message.get("body", b""))
         if message["type"] != "http.request" or not message.get("more_body", False):
             return
+
+
+def _allowance(limits: Limits) -> Allowance:
+    return Allowance(limits.max_open_jobs_per_key, limits.max_open_jobs_per_project)

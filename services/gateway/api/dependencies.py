@@ -16,9 +16,10 @@ from libs.common.errors import Forbidden
 from libs.common.runtime_config import JobDefaults, RuntimeConfig
 from model_training.contracts.jobs import JobState
 from services.gateway.domain import Principal
-from services.gateway.ports import TakeToken
+from services.gateway.ports import Buckets, Relay
 from services.gateway.service.feeds import Feeds
 from services.gateway.service.files import FileService
+from services.gateway.service.keyring import Keyring
 from services.gateway.settings import GatewaySettings
 
 bearer = HTTPBearer(auto_error=False, description="An API key. `mt up` makes the first one.")
@@ -34,9 +35,10 @@ class Gateway:
     artifacts: ArtifactStore
     feeds: Feeds
     http: httpx.Client
-    streaming: httpx.AsyncClient
+    relay: Relay
     config: RuntimeConfig
-    take_token: TakeToken
+    keyring: Keyring
+    buckets: Buckets
 
     @property
     def max_attempts(self) -> int:

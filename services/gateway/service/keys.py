@@ -1,20 +1,19 @@
-"""API keys: who holds one, making and revoking them. A secret is never stored and shown once."""
+"""API keys: making and revoking them. A secret is never stored and shown once."""
 
 from __future__ import annotations
 
-import hmac
 from datetime import UTC, datetime, timedelta
 
 from sqlalchemy.orm import Session
 
 from libs.common.auth import key_digest, new_api_key
 from libs.common.db.tables import ApiKeyRow
-from libs.common.errors import Conflict, Forbidden, InvalidInput, NotFound, Unauthorized
+from libs.common.errors import Conflict, Forbidden, InvalidInput, NotFound
 from libs.common.ids import new_id
 from model_training.contracts.base import Deleted, Page
 from model_training.contracts.keys import ApiKey, ApiKeyCreate, NewApiKey
 from services.gateway import repository
-from services.gateway.domain import ALL_SCOPES, DEFAULT_PROJECT, Allowance, Principal
+from services.gateway.domain import ALL_SCOPES, DEFAULT_PROJECT, Principal
 from services.gateway.settings import GatewaySettings
 
 
@@ -33,29 +32,6 @@ def bootstrap(session: Session, settings: GatewaySettings) -> None:
             scopes=sorted(ALL_SCOPES),
         )
         repository.ensure_key(session, key)
-
-
-def authenticate(
-    session: Session, settings: GatewaySettings, token: str | None, project: str | None, allowance: Allowance
-) -> Principal:
-    """Whoever holds the token. Services of the platform may act for any project.
-
-    Raises:
-        Unauthorized: there is no token, or it is not a valid key.
-    """
-    if token is None:
-        raise Unauthorized(
-            "The request carries no API key.",
-            hint="Send `Authorization: Bearer <key>`; `mt up` keeps the key in its data directory, in `api_key`.",
-        )
-    if hmac.compare_digest(token.encode(), settings.internal_token.get_secret_value().encode()):
-        return Principal(project or DEFAULT_PROJECT, ALL_SCOPES)
-    # Found by its digest: what the time of a look-up tells is the digest's, and without the pepper that says nothing.
-    digest = key_digest(token, settings.key_pepper.get_secret_value())
-    key = repository.find_key(session, digest)
-    if key is None or not hmac.compare_digest(key.digest, digest):
-        raise Unauthorized("The API key is not known, has expired or was revoked.", hint="Check MT_API_KEY.")
-    return Principal(key.project_id, frozenset(key.scopes), key.id, allowance)
 
 
 def create(session: Session, principal: Principal, request: ApiKeyCreate, pepper: str) -> NewApiKey:

@@ -65,6 +65,11 @@ def require(session: Session, principal: Principal, name: str, param: str = "mod
     return parsed
 
 
+def base_alone(name: str) -> ModelName | None:
+    """A base of the catalogue without an index, which needs no look at the database; else None."""
+    return ModelName(name) if name in CATALOGUE else None
+
+
 def _champion(session: Session, principal: Principal, param: str) -> ModelName:
     name = repository.model_of_alias(session, principal.project_id, CHAMPION)
     if name is None:
