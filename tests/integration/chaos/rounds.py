@@ -6,6 +6,7 @@ import random
 import time
 from typing import Any
 
+from libs.common.db.tables import JobRow
 from libs.common.jobs import transitions
 from model_training.contracts.jobs import JobKind, JobState
 from tests.integration.chaos import checks
@@ -80,7 +81,10 @@ class Round:
         self._say(f"{len(self.expected)} jobs accepted")
 
     def _toy(self, fault: str = "") -> dict[str, Any]:
-        return {"steps": self._rng.randint(4, 12), "sleep_s": 0.08, "fault": fault}
+        # Who is stopped past the lease must find its job in other hands, and not already done.
+        held = any(name.startswith("stop_") for name in self._faults)
+        steps = self._rng.randint(25, 30) if held else self._rng.randint(4, 12)
+        return {"steps": steps, "sleep_s": 0.08, "fault": fault}
 
     def _steer(self) -> str | None:
         """Sometimes somebody cancels a job, or pauses one."""
@@ -103,13 +107,14 @@ class Round:
             return
 
         def resumed() -> bool:
-            return self._client.steer(job_id, "resume") == 200 or not self._pausing(job_id)
+            return self._client.steer(job_id, "resume") == 200 or not self._stops(job_id)
 
         wait_for(resumed, "the paused job to go on")
 
-    def _pausing(self, job_id: str) -> bool:
+    def _stops(self, job_id: str) -> bool:
+        """Whether the job is paused or will be; it may also have ended before anybody could stop it."""
         with self._site.database.session() as session:
-            return transitions.locked(session, job_id).pause_requested
+            return session.get_one(JobRow, job_id).state in ("pausing", "paused")
 
     def _do(self, fault: str) -> None:
         try:
