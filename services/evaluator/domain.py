@@ -106,14 +106,3 @@ def show(value: Any, width: int = 120) -> str:
     """A value as text for people, at most `width` characters."""
     text = f"an iterator over {list(value.values)!r}" if isinstance(value, Items) else repr(value)
     return text if len(text) <= width else f"{text[: width - 1]}…"
-
-
-def clean(value: Any) -> Any:
-    """The same JSON value without null characters and lone surrogates, which models write and PostgreSQL refuses."""
-    if isinstance(value, str):
-        return value.replace("\x00", "\ufffd").encode("utf-8", "replace").decode("utf-8")
-    if isinstance(value, list):
-        return [clean(item) for item in cast("list[Any]", value)]
-    if isinstance(value, dict):
-        return {clean(key): clean(item) for key, item in cast("dict[Any, Any]", value).items()}
-    return value

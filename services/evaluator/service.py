@@ -14,7 +14,7 @@ from typing import Any, Protocol
 from libs.common.errors import InvalidInput, JobStopped
 from libs.common.statistics.intervals import clustered_wilson_interval
 from model_training.contracts.evaluations import EvaluationItem, ItemResult, SuiteSummary
-from services.evaluator.domain import Answer, Grade, NotAnswered, clean
+from services.evaluator.domain import Answer, Grade, NotAnswered
 from services.evaluator.grading import Grader
 from services.evaluator.prompts import PromptBuilder, Question
 
@@ -62,7 +62,7 @@ class Evaluation:
             for task in as_completed(tasks):
                 result = task.result()
                 results.append(result)
-                self._report.output("item", clean({"position": tasks[task], "result": result.model_dump()}))
+                self._report.output("item", {"position": tasks[task], "result": result.model_dump()})
                 self._progress(results, len(done), len(items), started)
                 if self._report.stop_requested() is not None:
                     raise JobStopped

@@ -6,7 +6,7 @@ import math
 
 import pytest
 
-from services.evaluator.domain import clean, read_expected, same, show
+from services.evaluator.domain import read_expected, same, show
 from services.evaluator.sandbox.codec import Items
 
 
@@ -65,7 +65,3 @@ def test_expected_must_be_a_literal(text: str) -> None:
 def test_long_values_are_shortened() -> None:
     assert len(show(list(range(1000)))) == 120
     assert show(Items((1, 2))) == "an iterator over [1, 2]"
-
-
-def test_clean_takes_what_no_store_takes() -> None:
-    assert clean({"a\x00": ["\ud800b", 1, None]}) == {"a\ufffd": ["?b", 1, None]}
