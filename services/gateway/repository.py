@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from sqlalchemy import ColumnElement, String, cast, func, select
 from sqlalchemy.dialects.postgresql import insert
@@ -344,3 +344,22 @@ def config_version(session: Session, section: str, version: int) -> ConfigVersio
 def lock_name(session: Session, name: str) -> None:
     """Let one transaction at a time change what goes by this name."""
     session.execute(select(func.pg_advisory_xact_lock(func.hashtextextended(name, 0))))
+
+
+def finished_training(
+    session: Session, project_id: str, base: str, limit: int
+) -> list[tuple[dict[str, Any], dict[str, Any] | None]]:
+    """Results of a base's newest successful training jobs, each with the report of its file, None if that is gone."""
+    query = (
+        select(JobRow.result, FileRow.report)
+        .outerjoin(FileRow, FileRow.id == JobRow.spec["training_file"].astext)
+        .where(
+            JobRow.project_id == project_id,
+            JobRow.kind == JobKind.TRAIN.value,
+            JobRow.state == JobState.SUCCEEDED.value,
+            JobRow.spec["model"].astext == base,
+        )
+        .order_by(JobRow.id.desc())
+        .limit(limit)
+    )
+    return [(result or {}, report) for result, report in session.execute(query)]

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Annotated, Any
 
-from fastapi import APIRouter
+from fastapi import APIRouter, Query
 
 from model_training.contracts.base import Page
+from model_training.contracts.dry_runs import DryRun
 from model_training.contracts.fine_tuning import (
     Checkpoint,
     FineTuningEvent,
@@ -24,18 +25,26 @@ from services.gateway.api.dependencies import (
     StateFilter,
     Submitter,
 )
-from services.gateway.service import fine_tuning, idempotency, jobs
+from services.gateway.service import dry_runs, fine_tuning, idempotency, jobs
 
 router = APIRouter(prefix="/v1/fine_tuning/jobs", tags=["fine-tuning"])
 TRAIN = JobKind.TRAIN
 
 
-@router.post("", summary="Create a fine-tuning job", response_model=FineTuningJob)
+@router.post("", summary="Create a fine-tuning job", response_model=FineTuningJob | DryRun)
 def create(
-    gateway: Parts, who: Submitter, request: FineTuningJobCreate, idempotency_key: IdempotencyKey = None
+    gateway: Parts,
+    who: Submitter,
+    request: FineTuningJobCreate,
+    idempotency_key: IdempotencyKey = None,
+    dry_run: Annotated[
+        bool, Query(description="Create nothing; say what the job would do and take.")
+    ] = False,
 ) -> dict[str, Any]:
     """Queue a fine-tuning job. `training` overrides single fields of the training configuration."""
     with gateway.database.session() as session:
+        if dry_run:
+            return dry_runs.dry_run(session, who, request, gateway.settings.model_dir).model_dump(mode="json")
         return idempotency.once(
             session,
             who,
@@ -57,7 +66,7 @@ def list_jobs(
 
 @router.get("/{job_id}", summary="Retrieve a fine-tuning job")
 def get(gateway: Parts, who: Reader, job_id: JobId) -> FineTuningJob:
-    """One job."""
+    """One job in OpenAI's shape, with progress, effective settings and metrics."""
     with gateway.database.session() as session:
         return fine_tuning.describe(session, jobs.require(session, who, job_id, TRAIN))
 

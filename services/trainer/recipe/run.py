@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import platform
 import resource
 import sys
 import time
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -16,8 +18,10 @@ import trl
 
 from libs.common.errors import JobFailure, PlatformError
 from libs.common.models.prompting import PromptTemplate, load_template
-from libs.common.training.plan import DataFacts, Plan, Planner
+from libs.common.training.estimates import DataSize, Work, memory_bytes
+from libs.common.training.plan import DataFacts, MachineFacts, Plan, Planner
 from model_training.config.errors import ConfigError
+from model_training.config.shapes import Shape
 from model_training.config.training_config import TrainingConfig
 from services.trainer.domain import TrainOrder
 from services.trainer.recipe import artifact, checkpoints
@@ -46,6 +50,9 @@ class TrainingRun:
         self._counters = Counters()
         self._points: Points = {}
         self._earlier_s = 0.0
+        self._machine = MachineFacts(cuda=False, fast_bf16=False)
+        self._threads = 1
+        self._expected_memory = 0.0
 
     def run(self) -> dict[str, Any]:
         """Train, choose the best checkpoint, write the artifact.
@@ -109,12 +116,18 @@ class TrainingRun:
 
     def _plan(self, train: EncodedRows, validation: EncodedRows, threads: int) -> Plan:
         facts = DataFacts(len(train.examples), len(validation.examples))
-        plan = Planner(self._config, machine_facts(), facts).plan()
+        self._machine = machine_facts()
+        self._threads = threads
+        plan = Planner(self._config, self._machine, facts).plan()
+        self._expected_memory = expected_memory(self._path, plan, self._config, train, validation)
         self._introduce(
             f"{plan.steps} steps of {plan.batch_size * plan.gradient_accumulation} rows on {plan.device} "
-            f"in {plan.precision}, {threads} threads.",
+            f"in {plan.precision}, {threads} threads; about {self._expected_memory / 1e9:.1f} GB of memory.",
             type="plan",
-            data={"effective": [setting.model_dump(mode="json") for setting in plan.effective]},
+            data={
+                "effective": [setting.model_dump(mode="json") for setting in plan.effective],
+                "expected_memory_bytes": self._expected_memory,
+            },
         )
         return plan
 
@@ -250,8 +263,32 @@ class TrainingRun:
             "early_stopped": state.global_step < plan.steps,
             "effective": [setting.model_dump(mode="json") for setting in plan.effective],
             "data": outcome.data,
+            "took": self._took(outcome),
             "lineage": outcome.lineage,
         }
+
+    def _took(self, outcome: artifact.Outcome) -> dict[str, Any]:
+        """What the estimates of later jobs stand on; see `libs.common.training.estimates.Record`."""
+        validations = 1 + sum("eval_loss" in line for line in outcome.history)
+        tokens = outcome.data["validation"]["tokens"]
+        work = Work(self._counters.tokens, validations * tokens, len(outcome.history))
+        return {
+            "work_tokens": work.weighted,
+            "expected_memory_bytes": self._expected_memory,
+            "machine": {**asdict(self._machine), "threads": self._threads},
+        }
+
+
+def expected_memory(
+    base: Path, plan: Plan, config: TrainingConfig, train: EncodedRows, validation: EncodedRows
+) -> float:
+    """Bytes that this attempt will probably hold at most, by the arithmetic of the dry run."""
+    shape = Shape.from_config(json.loads((base / "config.json").read_text(encoding="utf-8")))
+    tokens = [sum(len(example.ids) for example in rows.examples) for rows in (train, validation)]
+    share = train.supervised_tokens / max(1, tokens[0])
+    longest = max(train.longest, validation.longest)
+    size = DataSize(len(train.examples), len(validation.examples), tokens[0], tokens[1], share, longest)
+    return memory_bytes(shape, shape.parameters, plan, config, size)
 
 
 def best_step(trainer: AnswerTrainer) -> int:

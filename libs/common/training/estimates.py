@@ -1,0 +1,183 @@
+"""What a training job will take: tokens, memory, time. Arithmetic on shapes, corrected by what earlier jobs really took.
+
+The gateway's dry run and the trainer use the same functions. Nothing here looks at a machine, a file or a database.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from statistics import median
+
+from libs.common.training.plan import Device, Plan, Precision
+from model_training.config.shapes import Shape
+from model_training.config.training_config import TrainingConfig
+
+BYTES: dict[Precision, int] = {"bf16": 2, "fp16": 2, "fp32": 4}
+PROCESS_BYTES = 620_000_000
+"""A process that has imported torch, transformers, PEFT and TRL, without a model."""
+LOSS_ROWS = 512
+"""Rows of logits that exist at once (`recipe.loss.CHUNK_TOKENS`)."""
+CORE_FLOPS: dict[Precision, float] = {"bf16": 110e9, "fp16": 45e9, "fp32": 45e9}
+"""Operations a second that a core sustains in a training step, measured with Gemma 3 270M on two cores (AMD Zen 5)."""
+GPU_FLOPS = 100e12
+"""The same of a GPU; not measured."""
+START_S: dict[Device, float] = {"cpu": 14.0, "cuda": 25.0}
+"""Imports, reading the base, fingerprint and writing the adapter."""
+STEP_S = 0.03
+"""What a step costs whatever its size."""
+CHARACTERS_PER_TOKEN = 3.0
+"""Of rows, template included: 2.5 for code, 3.4 to 3.9 for English."""
+SUPERVISED_SHARE = 0.4
+"""Of the tokens; 0.25 for code questions with short answers, 0.65 for explanations."""
+
+
+@dataclass(frozen=True)
+class Spread:
+    """A figure, the range it will probably fall into, and what it stands on."""
+
+    expected: float
+    low: float
+    high: float
+    basis: str
+
+
+@dataclass(frozen=True)
+class DataSize:
+    """Rows and tokens of one pass. `longest` is an upper bound of a row's tokens."""
+
+    train_rows: int
+    validation_rows: int
+    train_tokens: float
+    validation_tokens: float
+    supervised_share: float
+    longest: int
+
+    @property
+    def row_tokens(self) -> float:
+        """Mean tokens of a row."""
+        return self.train_tokens / max(1, self.train_rows)
+
+
+@dataclass(frozen=True)
+class Compute:
+    """What computes. `cores` counts CPU threads and does not matter on a GPU."""
+
+    device: Device
+    precision: Precision
+    cores: int
+
+
+@dataclass(frozen=True)
+class Record:
+    """What an earlier job of the same base took. `work_tokens` is its `Work.weighted`."""
+
+    work_tokens: float
+    tokens_per_s: float
+    duration_s: float
+    memory_bytes: float
+    expected_memory_bytes: float
+
+
+@dataclass(frozen=True)
+class Work:
+    """What a job computes: tokens trained on and validated on, over all passes, and optimiser steps."""
+
+    train_tokens: float
+    validation_tokens: float
+    steps: int
+
+    @property
+    def weighted(self) -> float:
+        """Tokens, one of a validation counted as a third: it has no backward pass, which costs twice the forward one."""
+        return self.train_tokens + self.validation_tokens / 3
+
+    @classmethod
+    def of(cls, plan: Plan, data: DataSize) -> Work:
+        """The work of a plan that runs to its last step."""
+        rows = plan.steps * plan.batch_size * plan.gradient_accumulation
+        validations = 1 + math.ceil(plan.steps / plan.eval_steps) if data.validation_rows else 0
+        per_epoch = math.ceil(data.train_rows / max(1, plan.batch_size * plan.gradient_accumulation))
+        whole = data.train_tokens * plan.steps / max(1, per_epoch)  # the last batch of a pass may be smaller
+        return cls(min(whole, rows * data.row_tokens), validations * data.validation_tokens, plan.steps)
+
+
+def adapter_parameters(shape: Shape, config: TrainingConfig) -> int:
+    """Weights of the LoRA adapter."""
+    widths = [shape.linear_layers[name] for name in config.target_modules]
+    return shape.layers * config.lora_r * sum(inputs + outputs for inputs, outputs in widths)
+
+
+def memory_bytes(shape: Shape, parameters: int, plan: Plan, config: TrainingConfig, data: DataSize) -> float:
+    """The most memory that the training process will hold; on a GPU, the GPU's.
+
+    Args:
+        parameters: all weights of the base, whatever the shape leaves out.
+    """
+    width = BYTES[plan.precision]
+    step_tokens = plan.batch_size * data.row_tokens
+    tokens = max(min(plan.pass_tokens, step_tokens * 1.3), data.longest)
+    logits = min(LOSS_ROWS, tokens * data.supervised_share) * shape.vocabulary * width
+    adapter = adapter_parameters(shape, config) * 16  # float32: value, gradient and two moments
+    held = parameters * width + _activations(shape, plan, config) * tokens + logits + adapter
+    if plan.device == "cuda":
+        return held
+    packed = 2 * shape.body_parameters * width  # weights in the processor's own order, of the shapes met last
+    return PROCESS_BYTES + held + packed
+
+
+def _activations(shape: Shape, plan: Plan, config: TrainingConfig) -> float:
+    """Bytes that a token holds until its backward pass."""
+    block = 20 * shape.hidden + 9 * shape.intermediate + 6 * (shape.query_width + 2 * shape.key_width)
+    kept = shape.hidden * shape.layers + block if config.gradient_checkpointing else block * shape.layers
+    return kept * BYTES[plan.precision]
+
+
+def default_tokens_per_s(shape: Shape, compute: Compute, supervised_share: float) -> float:
+    """Trained tokens a second where no job of the base has been measured yet."""
+    operations = 4 * (shape.body_parameters + supervised_share * shape.head_parameters)
+    speed = GPU_FLOPS if compute.device == "cuda" else CORE_FLOPS[compute.precision] * compute.cores
+    return speed / operations
+
+
+def memory_spread(expected: float, records: Sequence[Record]) -> Spread:
+    """The memory expected, corrected by how far the arithmetic was off in earlier jobs."""
+    ratios = [r.memory_bytes / r.expected_memory_bytes for r in records if r.expected_memory_bytes > 0]
+    if not ratios:
+        basis = "arithmetic on the model's shapes; no job of this base has been measured yet"
+        return Spread(expected, expected * 0.75, expected * 1.4, basis)
+    factor = median(ratios)
+    basis = f"arithmetic on the model's shapes, times {factor:.2f} as measured in {_jobs(len(ratios))}"
+    return Spread(
+        expected * factor,
+        expected * min(min(ratios), factor * 0.85),
+        expected * max(max(ratios), factor * 1.2),
+        basis,
+    )
+
+
+def time_spread(
+    work: Work, shape: Shape, compute: Compute, supervised_share: float, records: Sequence[Record]
+) -> Spread:
+    """Seconds from a worker's start on the job to its end, waiting in the queue not counted."""
+    if not records:
+        rate = default_tokens_per_s(shape, compute, supervised_share)
+        expected = START_S[compute.device] + STEP_S * work.steps + work.weighted / rate
+        where = "a GPU" if compute.device == "cuda" else f"{compute.cores} cores in {compute.precision}"
+        basis = f"{rate:,.0f} tokens/s assumed of {where}; no job of this base has been measured yet"
+        return Spread(expected, expected / 2.5, expected * 2.5, basis)
+    rates = [record.tokens_per_s for record in records]
+    fixed = [max(0.0, record.duration_s - record.work_tokens / record.tokens_per_s) for record in records]
+    rate, start = median(rates), median(fixed)
+    basis = f"{rate:,.0f} tokens/s and {start:.0f} s around them, measured in {_jobs(len(records))}"
+    return Spread(
+        start + work.weighted / rate,
+        min(fixed) + work.weighted / max(max(rates), rate * 1.25),
+        max(fixed) + work.weighted / min(min(rates), rate / 1.5),
+        basis,
+    )
+
+
+def _jobs(count: int) -> str:
+    return "1 earlier job of this base" if count == 1 else f"{count} earlier jobs of this base"
