@@ -3,12 +3,15 @@
 Two checks. **Exact**: the held-out call, or the evaluation question, stands in a training row or a passage: a leak, always.
 **Near**: most word n-grams of an item's question and answer stand in one row or passage: worth a look, since the
 same sentence about other values is meant. Rows about the same function with other values are no leak.
+
+Held-out texts are indexed in memory; what they are looked for in streams by.
 """
 
 from __future__ import annotations
 
 import ast
 import re
+import zlib
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
@@ -19,6 +22,8 @@ from model_training.datasets.rows import TrainingRow
 
 NGRAM = 8  # words
 NEAR = 0.9  # share of an item's n-grams in one text from which on it counts as near
+_WORD = re.compile(r"\w+")
+_CALLED = re.compile(r"([A-Za-z_]\w*)\(")
 
 
 @dataclass(frozen=True)
@@ -32,40 +37,103 @@ class Leak:
 
 
 @dataclass(frozen=True)
-class _Text:
-    where: str
+class HeldOut:
+    """What must stand nowhere else. `question` is in `normal` spelling, `call` in that of `answer_key`."""
+
+    identity: str
+    question: str
     text: str
-    question: str | None
+    call: str | None = None
+
+
+@dataclass(frozen=True)
+class ExactHit:
+    """A held-out text, by its place in the index, that stands in the text looked at."""
+
+    held_out: int
+    kind: str
+
+
+@dataclass(frozen=True)
+class NearHit:
+    """A held-out text most of whose n-grams stand in the text looked at."""
+
+    held_out: int
+    share: float
+
+
+class LeakIndex:
+    """Held-out texts, prepared to be looked for in many others.
+
+    With `sketch`, only so many n-grams of each text are kept (those of the smallest checksums): the share is an estimate
+    then, and memory is bounded by the number of texts.
+    """
+
+    def __init__(self, held_out: Sequence[HeldOut], ngram: int = NGRAM, sketch: int | None = None) -> None:
+        self.held_out = held_out
+        self._ngram = ngram
+        self._questions: dict[str, int] = {}
+        self._calls: dict[str, list[int]] = {}
+        self._grams: dict[int, list[int]] = {}
+        self._sizes: list[int] = []
+        for number, one in enumerate(held_out):
+            self._questions[one.question] = number
+            if one.call:
+                self._calls.setdefault(one.call, []).append(number)
+            grams = _sketch(_ngrams(one.text, ngram), sketch)
+            self._sizes.append(len(grams))
+            for gram in grams:
+                self._grams.setdefault(gram, []).append(number)
+        self._names = {match.group(1) for call in self._calls if (match := _CALLED.match(call))}
+
+    def exact(self, text: str, questions: Iterable[str] = ()) -> Iterator[ExactHit]:
+        """Held-out questions among `questions` (in `normal` spelling), and held-out calls in the text."""
+        for question in questions:
+            if (found := self._questions.get(question)) is not None:
+                yield ExactHit(found, "question")
+        if self._names and not self._names.isdisjoint(_CALLED.findall(text)):
+            for key in sorted(keys_in_text(text) & self._calls.keys()):
+                yield from (ExactHit(number, "call") for number in self._calls[key])
+
+    def near(self, text: str) -> Iterator[NearHit]:
+        """Held-out texts of whose n-grams at least the share `NEAR` stands in the text."""
+        counts: dict[int, int] = {}
+        for gram in self._grams.keys() & _hashes(_ngrams(text, self._ngram)):
+            for number in self._grams[gram]:
+                counts[number] = counts.get(number, 0) + 1
+        for number, count in counts.items():
+            if count / self._sizes[number] >= NEAR:
+                yield NearHit(number, count / self._sizes[number])
 
 
 def find_leaks(
     items: Sequence[EvaluationItem], rows: Iterable[TrainingRow], chunks: Iterable[Chunk], ngram: int = NGRAM
 ) -> list[Leak]:
-    """All leaks, exact before near, in the order of the texts."""
-    texts = list(_texts(rows, chunks))
-    return [*_exact(items, texts), *_near(items, texts, ngram)]
+    """All leaks, exact before near, in the order of the texts; of the near ones the nearest text of each item."""
+    index = LeakIndex([held_out_item(item) for item in items], ngram)
+    exact: list[Leak] = []
+    nearest: dict[int, Leak] = {}
+    for text in _texts(rows, chunks):
+        questions = () if text.question is None else (normal(text.question),)
+        exact += [
+            Leak(items[hit.held_out].id, text.where, hit.kind) for hit in index.exact(text.text, questions)
+        ]
+        for hit in index.near(text.text):
+            if hit.held_out not in nearest or hit.share > nearest[hit.held_out].share:
+                nearest[hit.held_out] = Leak(items[hit.held_out].id, text.where, "near", hit.share)
+    near = [nearest[number] for number in sorted(nearest)]
+    return [*exact, *(Leak(leak.item, leak.where, leak.kind, round(leak.share, 3)) for leak in near)]
 
 
-def _texts(rows: Iterable[TrainingRow], chunks: Iterable[Chunk]) -> Iterator[_Text]:
-    for number, row in enumerate(rows, start=1):
-        where = f"training row {row.id or number}"
-        yield _Text(where, "\n".join(message.content for message in row.messages), row.question)
-    for chunk in chunks:
-        yield _Text(f"chunk {chunk.id}", chunk.text, None)
+def held_out_item(item: EvaluationItem) -> HeldOut:
+    """An evaluation item as what must stand nowhere else."""
+    call = answer_key(item) if isinstance(item.check, CallCheck) else None
+    return HeldOut(item.id, normal(item.question), f"{item.question} {item.answer}", call)
 
 
-def _exact(items: Sequence[EvaluationItem], texts: list[_Text]) -> Iterator[Leak]:
-    by_call: dict[str, list[str]] = {}
-    by_question: dict[str, str] = {}
-    for item in items:
-        by_question[_words_of(item.question)] = item.id
-        if isinstance(item.check, CallCheck) and (key := answer_key(item)):
-            by_call.setdefault(key, []).append(item.id)
-    for text in texts:
-        if text.question is not None and (found := by_question.get(_words_of(text.question))):
-            yield Leak(found, text.where, "question")
-        for key in sorted(keys_in_text(text.text) & by_call.keys()):
-            yield from (Leak(identity, text.where, "call") for identity in by_call[key])
+def normal(text: str) -> str:
+    """A question in one spelling: lower case, one space between words."""
+    return " ".join(text.lower().split())
 
 
 def answer_key(item: EvaluationItem) -> str | None:
@@ -82,6 +150,21 @@ def answer_key(item: EvaluationItem) -> str | None:
     return normalise(tree)
 
 
+@dataclass(frozen=True)
+class _Text:
+    where: str
+    text: str
+    question: str | None
+
+
+def _texts(rows: Iterable[TrainingRow], chunks: Iterable[Chunk]) -> Iterator[_Text]:
+    for number, row in enumerate(rows, start=1):
+        where = f"training row {row.id or number}"
+        yield _Text(where, "\n".join(message.content for message in row.messages), row.question)
+    for chunk in chunks:
+        yield _Text(f"chunk {chunk.id}", chunk.text, None)
+
+
 def _wraps_only(tree: ast.expr, call: ast.Call) -> bool:
     """Whether nothing but calls of plain names (`list(...)`) stands around the call."""
     node = tree
@@ -92,28 +175,22 @@ def _wraps_only(tree: ast.expr, call: ast.Call) -> bool:
     return True
 
 
-def _near(items: Sequence[EvaluationItem], texts: list[_Text], ngram: int) -> Iterator[Leak]:
-    index: dict[tuple[str, ...], set[int]] = {}
-    for number, text in enumerate(texts):
-        for gram in _ngrams(text.text, ngram):
-            index.setdefault(gram, set()).add(number)
-    for item in items:
-        grams = _ngrams(f"{item.question} {item.answer}", ngram)
-        counts: dict[int, int] = {}
-        for gram in grams:
-            for number in index.get(gram, ()):
-                counts[number] = counts.get(number, 0) + 1
-        if not counts:
-            continue
-        number, most = max(counts.items(), key=lambda pair: (pair[1], -pair[0]))
-        if most / len(grams) >= NEAR:
-            yield Leak(item.id, texts[number].where, "near", round(most / len(grams), 3))
+def _ngrams(text: str, size: int) -> Iterator[tuple[str, ...]]:
+    """The n-grams of words; the whole text as one if it is shorter."""
+    words = _WORD.findall(text.lower())
+    return zip(*(words[start:] for start in range(min(size, len(words)))), strict=False)
 
 
-def _ngrams(text: str, size: int) -> set[tuple[str, ...]]:
-    words = re.findall(r"\w+", text.lower())
-    return {tuple(words[start : start + size]) for start in range(max(len(words) - size + 1, 1))}
+def _hashes(grams: Iterable[tuple[str, ...]]) -> set[int]:
+    """The n-grams as numbers, which hold for this process only."""
+    return set(map(hash, grams))
 
 
-def _words_of(text: str) -> str:
-    return " ".join(text.lower().split())
+def _sketch(grams: Iterator[tuple[str, ...]], size: int | None) -> set[int]:
+    if size is None:
+        return _hashes(grams)
+    # The choice must not depend on the process, as hash() does.
+    ordered = sorted(
+        set(grams), key=lambda gram: (zlib.crc32(" ".join(gram).encode("utf-8", "replace")), gram)
+    )
+    return _hashes(ordered[:size])

@@ -1,41 +1,32 @@
-"""Training rows: our own shape, and the shapes that people bring along.
+"""Training rows: one shape of our own for everything that people bring along.
 
-A line of a training file is one JSON object in one of three shapes: `question` and `answer` (ours; the other fields are
-optional), `messages` (OpenAI's chat format), or `prompt` and `completion`. All become a `TrainingRow`. Nothing here
-reads whole files into memory.
+`shapes` turns the fields of the other shapes into ours; `formats` reads the files, never whole into memory.
 """
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from model_training.contracts.chat import ChatMessage
 from model_training.contracts.indexes import Source
+from model_training.datasets.formats.jsonl import decode_line
+from model_training.datasets.formats.read import read_records
+from model_training.datasets.formats.record import MAX_LINE_BYTES, Record, RowError, json_type
+from model_training.datasets.shapes import normal_fields
 from model_training.errors import UserError
 
-MAX_LINE_BYTES = 4 * 1024 * 1024
-"""A longer line is refused before it is read whole."""
-
-
-class RowError(Exception):
-    """One row that cannot be used; `field` is None where the whole row is at fault."""
-
-    def __init__(self, message: str, field: str | None = None) -> None:
-        super().__init__(message)
-        self.message = message
-        self.field = field
+__all__ = ["MAX_LINE_BYTES", "RowError", "TrainingRow", "decode_line", "parse_row", "read_rows", "value_of"]
 
 
 class TrainingRow(BaseModel):
     """One question with the answer that the model shall learn; the loss counts the answer only.
 
-    `context` holds earlier turns (a system message, a conversation) of rows that came as `messages`. `split` is set by
-    a data set that has chosen its own validation rows.
+    `context` holds earlier turns (a system message, a conversation) of rows that came as conversations. `split` is set by
+    a data set that has chosen its own validation rows. A field `group` is read as `function` where that is absent.
     """
 
     model_config = ConfigDict(extra="ignore")
@@ -63,20 +54,16 @@ class TrainingRow(BaseModel):
 
 
 def parse_row(data: Any) -> TrainingRow:
-    """A row from one decoded JSON line.
+    """A row from one decoded value of a file.
 
     Raises:
         RowError: naming the field and the rule that it breaks.
     """
     if not isinstance(data, dict):
-        raise RowError(f"a row must be a JSON object, this is {_json_type(data)}")
-    fields: dict[str, Any] = dict(data)  # pyright: ignore[reportUnknownArgumentType]
-    if "messages" in fields:
-        fields = _from_messages(fields)
-    elif "prompt" in fields or "completion" in fields:
-        fields = _from_prompt(fields)
-    for name in ("question", "answer"):
-        _require_text(fields, name)
+        raise RowError(f"a row must be a JSON object, this is {json_type(data)}")
+    fields = normal_fields(cast("dict[str, Any]", data))
+    if "group" in fields and fields.get("function") is None:
+        fields = {**fields, "function": fields["group"]}
     try:
         return TrainingRow.model_validate(fields)
     except ValidationError as error:
@@ -84,107 +71,31 @@ def parse_row(data: Any) -> TrainingRow:
         raise RowError(first["msg"], ".".join(str(part) for part in first["loc"])) from error
 
 
+def value_of(record: Record) -> Any:
+    """The decoded value of a record.
+
+    Raises:
+        RowError: it cannot be decoded.
+    """
+    if isinstance(record.raw, RowError):
+        raise record.raw
+    return decode_line(record.raw) if isinstance(record.raw, bytes) else record.raw
+
+
 def read_rows(path: Path) -> Iterator[TrainingRow]:
-    """The rows of a training file, one at a time. Blank lines are passed over; a row without id gets `row-<number>`.
+    """The rows of a training file of any format, one at a time. Blank lines are passed over; a row without id gets
+    `row-<number>`.
 
     Raises:
         UserError: at the first row that cannot be used, with its number and field.
     """
-    for number, line in iter_lines(path):
+    for record in read_records(path):
         try:
-            row = parse_row(decode_line(line))
+            row = parse_row(value_of(record))
         except RowError as error:
-            where = f"row {number}" + (f", field {error.field}" if error.field else "")
+            where = f"row {record.number}" + (f", field {error.field}" if error.field else "")
             raise UserError(
                 f"{path.name}, {where}: {error.message}.",
                 hint=f"`mt dataset check {path} --purpose fine-tune` lists every faulty row.",
             ) from error
-        yield row if row.id else row.model_copy(update={"id": f"row-{number}"})
-
-
-def iter_lines(path: Path) -> Iterator[tuple[int, bytes]]:
-    """The non-blank lines with their number, from 1. A line over the limit is cut there; `decode_line` refuses it."""
-    number = 0
-    with path.open("rb") as file:
-        while line := file.readline(MAX_LINE_BYTES + 1):
-            number += 1
-            if len(line) > MAX_LINE_BYTES:
-                while (rest := file.readline(MAX_LINE_BYTES)) and not rest.endswith(b"\n"):
-                    pass
-            if line.strip():
-                yield number, line
-
-
-def decode_line(line: bytes) -> Any:
-    """The JSON value of one line.
-
-    Raises:
-        RowError: for a wrong encoding, broken JSON or an overlong line.
-    """
-    if len(line) > MAX_LINE_BYTES:
-        raise RowError(f"the line is longer than {MAX_LINE_BYTES // 1024 // 1024} MB")
-    if line.startswith((b"\xff\xfe", b"\xfe\xff")) or b"\x00" in line:
-        raise RowError("the text is not UTF-8 (it looks like UTF-16 or binary); save the file as UTF-8")
-    try:
-        text = line.decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        raise RowError(
-            f"the text is not UTF-8: byte {error.start + 1} is 0x{line[error.start]:02x}"
-        ) from error
-    try:
-        return json.loads(text, parse_constant=_refuse_constant)
-    except json.JSONDecodeError as error:
-        raise RowError(f"broken JSON at column {error.colno}: {error.msg}") from error
-    except RecursionError as error:
-        raise RowError("the JSON is nested too deeply") from error
-
-
-def _refuse_constant(name: str) -> Any:
-    raise RowError(f"{name} is not JSON")
-
-
-def _from_messages(data: dict[str, Any]) -> dict[str, Any]:
-    turns = data.pop("messages")
-    if not isinstance(turns, list) or len(turns) < 2:  # pyright: ignore[reportUnknownArgumentType]
-        raise RowError("needs at least a user and an assistant message", "messages")
-    parsed: list[ChatMessage] = []
-    for index, turn in enumerate(turns):  # pyright: ignore[reportUnknownVariableType, reportUnknownArgumentType]
-        try:
-            parsed.append(ChatMessage.model_validate(turn))
-        except ValidationError as error:
-            first = error.errors()[0]
-            where = ".".join(["messages", str(index), *(str(part) for part in first["loc"])])
-            raise RowError(first["msg"], where) from error
-    if parsed[-1].role != "assistant" or parsed[-2].role != "user":
-        raise RowError("must end with a user message and the assistant's answer", "messages")
-    return {**data, "context": parsed[:-2], "question": parsed[-2].content, "answer": parsed[-1].content}
-
-
-def _from_prompt(data: dict[str, Any]) -> dict[str, Any]:
-    for name in ("prompt", "completion"):
-        _require_text(data, name)
-    return {**data, "question": data.pop("prompt"), "answer": data.pop("completion")}
-
-
-def _require_text(data: dict[str, Any], name: str) -> None:
-    if name not in data:
-        raise RowError(
-            "is missing; a row has `question` and `answer`, `messages`, or `prompt` and `completion`", name
-        )
-    value = data[name]
-    if not isinstance(value, str):
-        raise RowError(f"must be text, this is {_json_type(value)}", name)
-    if not value.strip():
-        raise RowError("is empty", name)
-
-
-def _json_type(value: Any) -> str:
-    names = {
-        dict: "an object",
-        list: "a list",
-        str: "text",
-        bool: "true or false",
-        int: "a number",
-        float: "a number",
-    }
-    return names.get(type(value), "null")
+        yield row if row.id else row.model_copy(update={"id": f"row-{record.number}"})
