@@ -23,12 +23,12 @@ from sqlalchemy.orm import Session
 
 from libs.common.db.engine import Database
 from libs.common.db.tables import ConfigVersionRow
-from model_training.contracts.base import Number, Whole
+from model_training.contracts.base import WHOLE, Number
 from model_training.contracts.config import Origin
 
 log = structlog.get_logger(__name__)
 
-Count = Annotated[Whole, Field(ge=1, le=2**31 - 1)]
+Count = Annotated[int, Field(ge=1, le=2**31 - 1), WHOLE]
 Rate = Annotated[Number, Field(gt=0, le=1e6)]
 
 
@@ -47,7 +47,7 @@ class Limits(Section):
     """Requests of one key a second, on average."""
     burst: Count = 2000
     """Requests of one key that may come at once."""
-    max_body_bytes: Annotated[Whole, Field(ge=1024, le=2**30)] = 4 * 1024 * 1024
+    max_body_bytes: Annotated[int, Field(ge=1024, le=2**30), WHOLE] = 4 * 1024 * 1024
     """Largest request that is not an upload, in bytes."""
     max_file_rows: Count = 2_000_000
     """Most lines of an uploaded file; checking one holds some 150 bytes of memory a line."""
@@ -61,7 +61,7 @@ class JobDefaults(Section):
     """What a new job gets."""
 
     section: ClassVar[str] = "jobs"
-    max_attempts: Annotated[Whole, Field(ge=1, le=100)] = 3
+    max_attempts: Annotated[int, Field(ge=1, le=100), WHOLE] = 3
     """Tries before a job fails for good."""
 
 
@@ -69,7 +69,7 @@ class InferenceDefaults(Section):
     """What a chat or completion gets that does not say."""
 
     section: ClassVar[str] = "inference"
-    max_tokens: Annotated[Whole, Field(ge=1, le=32_768)] | None = None
+    max_tokens: Annotated[int, Field(ge=1, le=32_768), WHOLE] | None = None
     """Tokens of an answer at most; none leaves it to the engine."""
     temperature: Annotated[Number, Field(ge=0, le=2)] = 0.0
     """How freely words are drawn; 0 always takes the likeliest."""
@@ -81,9 +81,9 @@ class RetrievalDefaults(Section):
     section: ClassVar[str] = "rag"
     mode: Literal["hybrid", "dense", "bm25"] | None = None
     """How passages are found."""
-    passages: Annotated[Whole, Field(ge=1, le=50)] | None = None
+    passages: Annotated[int, Field(ge=1, le=50), WHOLE] | None = None
     """Passages in the prompt at most."""
-    context_tokens: Annotated[Whole, Field(ge=0, le=100_000)] | None = None
+    context_tokens: Annotated[int, Field(ge=0, le=100_000), WHOLE] | None = None
     """Tokens that passages may cost."""
 
 

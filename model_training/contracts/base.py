@@ -6,7 +6,15 @@ import math
 import re
 from typing import Annotated, Any, Generic, Literal, Self, TypeVar
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    WithJsonSchema,
+    model_validator,
+)
 from pydantic_core import PydanticCustomError
 
 Item = TypeVar("Item")
@@ -38,6 +46,13 @@ def plain_text(value: str) -> str:
     return value
 
 
+def _whole(value: Any) -> Any:
+    """JSON has one kind of number: 5.0 is as whole as 5. Texts and truth values are no numbers."""
+    if isinstance(value, str | bool):
+        raise PydanticCustomError("int_type", "Input should be a valid integer")
+    return value
+
+
 PLAIN: dict[str, Any] = {
     "pattern": r"^[^\u0000-\u001f\u007f-\u009f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ufeff]*$"
 }
@@ -59,14 +74,23 @@ Metadata = Annotated[
         Annotated[PlainText, Field(min_length=1, max_length=64)],
         Annotated[str, Field(max_length=512)],
     ],
-    Field(max_length=16, examples=[{"team": "search"}]),
+    Field(max_length=16),
+    WithJsonSchema(
+        {
+            "type": "object",
+            "maxProperties": 16,
+            "propertyNames": {"minLength": 1, "maxLength": 64, **PLAIN},
+            "additionalProperties": {"type": "string", "maxLength": 512},
+            "examples": [{"team": "search"}],
+        }
+    ),
 ]
 """Up to 16 pairs of your own, kept with the job."""
 
 Flag = Annotated[bool, Field(strict=True)]
-Whole = Annotated[int, Field(strict=True)]
+WHOLE = BeforeValidator(_whole)
 Number = Annotated[float, Field(strict=True, allow_inf_nan=False)]
-Seed = Annotated[int, Field(strict=True, ge=0, le=2**31 - 1)]
+Seed = Annotated[int, Field(ge=0, le=2**31 - 1), WHOLE]
 
 
 class Wire(BaseModel):

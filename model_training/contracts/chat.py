@@ -6,9 +6,9 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from model_training.contracts.base import Flag, Number, Reference, Reply, Whole, Wire
+from model_training.contracts.base import WHOLE, Flag, Number, Reference, Reply, Wire
 
-Tokens = Annotated[Whole, Field(ge=1, le=32_768)]
+Tokens = Annotated[int, Field(ge=1, le=32_768), WHOLE]
 StopText = Annotated[str, Field(min_length=1, max_length=1000)]
 
 
@@ -34,7 +34,7 @@ class Sampling(BaseModel):
     max_tokens: Tokens | None = None
     temperature: Annotated[Number, Field(ge=0, le=2)] = 0.0
     top_p: Annotated[Number, Field(gt=0, le=1)] = 1.0
-    seed: Annotated[Whole, Field(ge=-(2**53) + 1, le=2**53 - 1)] | None = None
+    seed: Annotated[int, Field(ge=-(2**53) + 1, le=2**53 - 1), WHOLE] | None = None
     stop: StopText | Annotated[list[StopText], Field(max_length=16)] | None = None
     stream: Flag = False
     stream_options: StreamOptions | None = None
@@ -44,10 +44,10 @@ class Retrieval(Wire):
     """How a `rag:<index>@<model>` searches and packs; what is left out is the service's default."""
 
     mode: Literal["hybrid", "dense", "bm25"] | None = None
-    passages: Annotated[Whole, Field(ge=1, le=50)] | None = Field(
+    passages: Annotated[int, Field(ge=1, le=50), WHOLE] | None = Field(
         default=None, description="Passages in the prompt at most."
     )
-    context_tokens: Annotated[Whole, Field(ge=0, le=100_000)] | None = Field(
+    context_tokens: Annotated[int, Field(ge=0, le=100_000), WHOLE] | None = Field(
         default=None, description="Tokens of the served model that passages may cost."
     )
 

@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
-from model_training.contracts.base import Reason, Reply, Whole, Wire
+from model_training.contracts.base import WHOLE, Reason, Reply, Wire
 
 Origin = Literal["default", "file", "environment", "runtime"]
 """Later ones win: built in, `config.yaml` of the data directory, `MT_<SECTION>_<NAME>`, set through the API."""
@@ -48,7 +48,7 @@ class ConfigChange(Wire):
 class ConfigRestore(Wire):
     """Go back to what was set in an earlier version; 0 is before the first change."""
 
-    version: Annotated[Whole, Field(ge=0, le=2**31 - 1)] = Field(examples=[0])
+    version: Annotated[int, Field(ge=0, le=2**31 - 1), WHOLE] = Field(examples=[0])
     reason: Reason = Field(min_length=1, examples=["The burst is over"])
 
 

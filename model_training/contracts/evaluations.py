@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
-from model_training.contracts.base import Metadata, Name, Reference, Reply, Seed, Whole, Wire
+from model_training.contracts.base import WHOLE, Metadata, Name, Reference, Reply, Seed, Wire
 from model_training.contracts.indexes import Source
 from model_training.contracts.jobs import JobError, JobProgress, JobState
 
@@ -66,17 +66,17 @@ class SuiteSpec(Wire):
 
     name: Name = Field(examples=["code_generation"])
     file: Reference | None = Field(default=None, examples=["file_01jabc"])
-    limit: Annotated[Whole, Field(ge=1, le=1_000_000)] | None = None
+    limit: Annotated[int, Field(ge=1, le=1_000_000), WHOLE] | None = None
 
 
 class PromptSpec(Wire):
     """How questions are put. `shots="auto"` shows examples to a model that was never instructed, and none to others."""
 
-    shots: Literal["auto"] | Annotated[Whole, Field(ge=0, le=64)] = "auto"
+    shots: Literal["auto"] | Annotated[int, Field(ge=0, le=64), WHOLE] = "auto"
     examples_file: Reference | None = Field(
         default=None, description="Training file that examples are taken from."
     )
-    max_tokens: Annotated[Whole, Field(ge=1, le=4096)] = 64
+    max_tokens: Annotated[int, Field(ge=1, le=4096), WHOLE] = 64
 
 
 class EvaluationCreate(Wire):

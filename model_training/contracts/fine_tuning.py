@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
-from model_training.contracts.base import Metadata, Number, PlainText, Reference, Reply, Seed, Whole, Wire
+from model_training.contracts.base import WHOLE, Metadata, Number, PlainText, Reference, Reply, Seed, Wire
 from model_training.contracts.jobs import JobError, JobProgress, JobState
 
 Auto = Literal["auto"]
@@ -15,9 +15,9 @@ Auto = Literal["auto"]
 class Hyperparameters(Wire):
     """OpenAI's three. `auto` takes the value of the training configuration."""
 
-    batch_size: Auto | Annotated[Whole, Field(ge=1, le=4096)] = "auto"
+    batch_size: Auto | Annotated[int, Field(ge=1, le=4096), WHOLE] = "auto"
     learning_rate_multiplier: Auto | Annotated[Number, Field(gt=0, le=10_000)] = "auto"
-    n_epochs: Auto | Annotated[Whole, Field(ge=1, le=1000)] = "auto"
+    n_epochs: Auto | Annotated[int, Field(ge=1, le=1000), WHOLE] = "auto"
 
 
 class SupervisedMethod(Wire):

@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from model_training.contracts.base import Metadata, Reference, Reply, Whole, Wire
+from model_training.contracts.base import WHOLE, Metadata, Reference, Reply, Wire
 from model_training.contracts.jobs import JobError, JobProgress, JobState
 
 
@@ -63,7 +63,7 @@ class QueryRequest(Wire):
     """Search an index."""
 
     query: str = Field(min_length=1, max_length=20_000, examples=["split a list into pieces"])
-    limit: Annotated[Whole, Field(ge=1, le=100)] = 5
+    limit: Annotated[int, Field(ge=1, le=100), WHOLE] = 5
     mode: Literal["hybrid", "dense", "bm25"] = "hybrid"
 
 

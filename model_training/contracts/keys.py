@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 
 from pydantic import AwareDatetime, Field
 
-from model_training.contracts.base import Name, Number, Reference, Reply, Whole, Wire
+from model_training.contracts.base import WHOLE, Name, Number, Reference, Reply, Wire
 
 Scope = Literal["read", "submit", "infer", "admin"]
 """`read` looks, `submit` creates and steers, `infer` asks models, `admin` manages keys, projects and configuration."""
@@ -21,7 +21,7 @@ class ApiKeyCreate(Wire):
     name: Name = Field(examples=["ci"])
     scopes: list[Scope] = Field(min_length=1, max_length=4, examples=[["read", "submit"]])
     expires_at: AwareDatetime | None = Field(default=None, description="A time with its zone, in the future.")
-    expires_in_s: Annotated[Whole, Field(ge=1, le=10 * YEAR_S)] | None = Field(
+    expires_in_s: Annotated[int, Field(ge=1, le=10 * YEAR_S), WHOLE] | None = Field(
         default=None, description="Seconds until it expires; instead of `expires_at`."
     )
     project: Reference | None = Field(
@@ -51,17 +51,17 @@ class NewApiKey(ApiKey):
 class Quotas(Wire):
     """What a project may have at most. None means no limit of its own. Sizes are in bytes."""
 
-    max_open_jobs: Annotated[Whole, Field(ge=0, le=1_000_000)] | None = None
-    max_running_jobs: Annotated[Whole, Field(ge=0, le=1_000_000)] | None = None
-    max_file_bytes: Annotated[Whole, Field(ge=1, le=2**50)] | None = None
-    max_storage_bytes: Annotated[Whole, Field(ge=0, le=2**50)] | None = None
+    max_open_jobs: Annotated[int, Field(ge=0, le=1_000_000), WHOLE] | None = None
+    max_running_jobs: Annotated[int, Field(ge=0, le=1_000_000), WHOLE] | None = None
+    max_file_bytes: Annotated[int, Field(ge=1, le=2**50), WHOLE] | None = None
+    max_storage_bytes: Annotated[int, Field(ge=0, le=2**50), WHOLE] | None = None
 
 
 class ProjectCreate(Wire):
     """Make a project."""
 
     name: Name = Field(examples=["search"])
-    priority: Annotated[Whole, Field(ge=-1000, le=1000)] = 0
+    priority: Annotated[int, Field(ge=-1000, le=1000), WHOLE] = 0
     """The higher runs first."""
     weight: Annotated[Number, Field(gt=0, le=1000)] = 1.0
     """Share of the workers beside other projects of the same priority."""
@@ -72,7 +72,7 @@ class ProjectUpdate(Wire):
     """Change a project: only what is named changes; `quotas` is replaced as a whole."""
 
     name: Name | None = None
-    priority: Annotated[Whole, Field(ge=-1000, le=1000)] | None = None
+    priority: Annotated[int, Field(ge=-1000, le=1000), WHOLE] | None = None
     weight: Annotated[Number, Field(gt=0, le=1000)] | None = None
     quotas: Quotas | None = Field(default=None, examples=[{"max_open_jobs": 100}])
 

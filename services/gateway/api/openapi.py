@@ -154,7 +154,7 @@ def example_of(schema: Json, shapes: Json) -> Any:
     if "$ref" in schema:
         return example_of(shapes[schema["$ref"].rpartition("/")[2]], shapes)
     for key in ("anyOf", "oneOf", "allOf"):
-        if key in schema:
+        if key in schema and "properties" not in schema:
             return example_of(schema[key][0], shapes)
     return _of_type(schema, shapes)
 
