@@ -25,7 +25,7 @@ from libs.common.db.tables import (
     PipelineStepRow,
     ProjectRow,
 )
-from libs.common.jobs import transitions
+from libs.common.jobs import scheduling, transitions
 from model_training.contracts.jobs import JobKind, JobState
 
 Row = TypeVar("Row", FileRow, JobRow, ModelRow, IndexRow, ApiKeyRow)
@@ -127,14 +127,8 @@ def checkpoints(session: Session, job_id: str) -> list[CheckpointRow]:
 
 
 def queue_position(session: Session, job: JobRow) -> int | None:
-    """How many jobs of the same kind wait before this one; None if it does not wait."""
-    if job.state != JobState.QUEUED.value:
-        return None
-    return session.scalar(
-        select(func.count()).where(
-            JobRow.kind == job.kind, JobRow.state == JobState.QUEUED.value, JobRow.queued_at < job.queued_at
-        )
-    )
+    """How many jobs of the same kind are expected to start before this one; None if it does not wait."""
+    return scheduling.queue_position(session, job)
 
 
 def events_after(session: Session, job_id: str, sequence: int, limit: int) -> list[JobEventRow]:

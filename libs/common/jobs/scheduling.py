@@ -11,7 +11,19 @@ import math
 from collections.abc import Collection
 from typing import Any
 
-from sqlalchemy import ColumnElement, Float, Subquery, cast, func, literal_column, select, true
+from sqlalchemy import (
+    ColumnElement,
+    Float,
+    Subquery,
+    and_,
+    cast,
+    exists,
+    func,
+    literal_column,
+    or_,
+    select,
+    true,
+)
 from sqlalchemy.orm import Session, aliased
 
 from libs.common.db.tables import JobRow, ProjectRow
@@ -44,22 +56,32 @@ def queue_position(session: Session, job: JobRow) -> int | None:
     """
     if job.state != JobState.QUEUED.value:
         return None
-    lines = _lines(session, JobKind(job.kind))
-    own = lines[job.project_id]
-    mine = job.priority + own.priority
-    older = session.scalar(
+    ahead = session.scalar(
         select(func.count()).where(
             JobRow.kind == job.kind,
             JobRow.state == _QUEUED,
             JobRow.project_id == job.project_id,
-            JobRow.priority == job.priority,
-            JobRow.queued_at < job.queued_at,
+            or_(
+                JobRow.priority > job.priority,
+                and_(JobRow.priority == job.priority, JobRow.queued_at < job.queued_at),
+            ),
         )
     )
-    ahead = own.above(mine) + (older or 0)
+    return (ahead or 0) + _ahead_elsewhere(session, job, ahead or 0)
+
+
+def _ahead_elsewhere(session: Session, job: JobRow, ahead: int) -> int:
+    """How many jobs of other projects come before one that has `ahead` of its own project's before it."""
+    waiting = exists().where(
+        JobRow.kind == job.kind, JobRow.state == _QUEUED, JobRow.project_id == ProjectRow.id
+    )
+    if not session.scalar(select(ProjectRow.id).where(ProjectRow.id != job.project_id, waiting).limit(1)):
+        return 0  # the usual case, told without reading the whole queue
+    lines = _lines(session, JobKind(job.kind))
+    own = lines.pop(job.project_id)
+    priority = job.priority + own.priority
     share = (own.running + ahead) / own.weight
-    others = (line for project, line in lines.items() if project != job.project_id)
-    return ahead + sum(line.above(mine) + line.before(share, mine) for line in others)
+    return sum(line.above(priority) + line.before(share, priority) for line in lines.values())
 
 
 class _Line:
