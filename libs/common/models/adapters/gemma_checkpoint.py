@@ -16,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from libs.common.models.adapters.gguf_file import GgufModel, GgufTensor
-from libs.common.models.store import ModelNotPrepared
+from libs.common.models.errors import ModelNotPrepared
 
 _TOP = {"token_embd.weight": "model.embed_tokens.weight", "output_norm.weight": "model.norm.weight"}
 _LAYER = {
@@ -38,6 +38,7 @@ _LAYER_NAME = re.compile(r"blk\.(\d+)\.(\w+)\.weight")
 # Not in the file: every sixth layer of Gemma 3 sees the whole context, the others a window with a rotary base of its own.
 _FULL_ATTENTION_EVERY = 6
 _LOCAL_ROPE_THETA = 10_000.0
+_LAYERS_OF_27B = 62
 
 
 def write_checkpoint(model: GgufModel, directory: Path, progress: Callable[[float], None]) -> None:
@@ -56,6 +57,11 @@ def write_checkpoint(model: GgufModel, directory: Path, progress: Callable[[floa
     )
     with (directory / "model.safetensors").open("wb") as stream:
         _write_tensors({_hugging_face_name(name): t for name, t in model.tensors.items()}, stream, progress)
+
+
+def converted_bytes(model: GgufModel) -> int:
+    """Room that the converted model takes: two bytes a weight, and some for tokenizer and settings."""
+    return sum(2 * int(np.prod(tensor.shape)) for tensor in model.tensors.values()) + 64_000_000
 
 
 def gemma_config(model: GgufModel) -> dict[str, Any]:
@@ -77,7 +83,7 @@ def gemma_config(model: GgufModel) -> dict[str, Any]:
         "num_attention_heads": of("attention.head_count"),
         "num_key_value_heads": of("attention.head_count_kv"),
         "head_dim": head_dim,
-        "query_pre_attn_scalar": head_dim,
+        "query_pre_attn_scalar": _query_scalar(of, layers, head_dim),
         "max_position_embeddings": of("context_length"),
         "rms_norm_eps": round(of("attention.layer_norm_rms_epsilon"), 9),
         "hidden_activation": "gelu_pytorch_tanh",
@@ -87,7 +93,7 @@ def gemma_config(model: GgufModel) -> dict[str, Any]:
             for i in range(layers)
         ],
         "rope_parameters": {
-            "full_attention": {"rope_type": "default", "rope_theta": of("rope.freq_base")},
+            "full_attention": {"rope_theta": of("rope.freq_base"), **_scaling(model)},
             "sliding_attention": {"rope_type": "default", "rope_theta": _LOCAL_ROPE_THETA},
         },
         "attention_bias": False,
@@ -97,6 +103,17 @@ def gemma_config(model: GgufModel) -> dict[str, Any]:
         "eos_token_id": model.metadata["tokenizer.ggml.eos_token_id"],
         "pad_token_id": model.metadata["tokenizer.ggml.padding_token_id"],
     }
+
+
+def _scaling(model: GgufModel) -> dict[str, Any]:
+    """From 4B on the whole-context layers stretch their positions."""
+    factor = model.metadata.get("gemma3.rope.scaling.factor")
+    return {"rope_type": "linear", "factor": factor} if factor else {"rope_type": "default"}
+
+
+def _query_scalar(of: Callable[[str], Any], layers: int, head_dim: int) -> int:
+    """Not in the file: the size of a head, except in 27B."""
+    return of("embedding_length") // of("attention.head_count") if layers == _LAYERS_OF_27B else head_dim
 
 
 def _hugging_face_name(name: str) -> str:

