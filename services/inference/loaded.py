@@ -98,7 +98,7 @@ class LoadedModels:
         tokenizer = self._sources.load_tokenizer(path)
         config = json.loads((path / "config.json").read_text(encoding="utf-8"))
         self._engine.load(ServedModel(entry.name, entry.name, path), tokenizer.decode)
-        template = load_template(entry.template)
+        template = load_template(entry.template, path)
         loaded = LoadedModel(
             name=entry.name,
             base=entry.name,

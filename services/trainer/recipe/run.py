@@ -67,7 +67,7 @@ class TrainingRun:
         threads = use_threads()
         transformers.set_seed(self._config.seed)
         self._look_back()
-        template, tokenizer = load_template(self._order.template), load_tokenizer(self._path)
+        template, tokenizer = load_template(self._order.template, self._path), load_tokenizer(self._path)
         train, validation = self._encode(tokenizer, template)
         self._context.check_stop()
         plan = self._plan(train, validation, threads)
