@@ -2,7 +2,7 @@
 
 schemathesis runs as its own command against the live process, with every check that it has. What a schema cannot say (arms
 named twice, a file without rows, a version that has passed) is refused with 400 or 412 and 428; a request that the schema
-allows is never refused as misshapen.
+allows is never refused as misshapen. NUL characters, which free-form JSON cannot exclude, are test_bad_input's.
 """
 
 from __future__ import annotations
@@ -18,6 +18,9 @@ import pytest
 from tests.integration.gateway.conftest import RunningGateway
 
 CONFIG = """
+[generation]
+allow-x00 = false
+
 [checks.positive_data_acceptance]
 expected-statuses = ["2xx", "400", "401", "403", "404", "409", "412", "428", "429"]
 """
@@ -60,7 +63,7 @@ def run(gateway: RunningGateway, directory: Path, *options: str) -> int:
 
 
 def test_500_requests(gateway: RunningGateway, tmp_path: Path) -> None:
-    assert run(gateway, tmp_path, "--phases=examples,fuzzing", "--max-examples=8") >= 500
+    assert run(gateway, tmp_path, "--phases=examples,fuzzing", "--max-examples=6") >= 500
 
 
 @pytest.mark.slow

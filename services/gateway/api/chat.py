@@ -20,7 +20,19 @@ S = TypeVar("S", bound=Section)
 PASSED_ON = ("content-type", "retry-after")
 
 
-@router.post("/chat/completions", summary="Create a chat completion", response_model=ChatReply)
+def _streamed(example: str) -> dict[int | str, dict[str, Any]]:
+    stream = {"schema": {"type": "string"}, "example": example}
+    return {
+        200: {"content": {"text/event-stream": stream}, "description": "The answer; in pieces with `stream`."}
+    }
+
+
+@router.post(
+    "/chat/completions",
+    summary="Create a chat completion",
+    response_model=ChatReply,
+    responses=_streamed('data: {"object": "chat.completion.chunk", "choices": []}\n\ndata: [DONE]\n\n'),
+)
 async def chat(gateway: Parts, who: Asker, request: ChatRequest) -> Response:
     """Answer a conversation. `rag:<index>@<model>` answers from an index and names its sources."""
     name, body = await _prepare(gateway, who, request)
@@ -28,7 +40,12 @@ async def chat(gateway: Parts, who: Asker, request: ChatRequest) -> Response:
     return await _pass_on(gateway, f"{base}/v1/chat/completions", body, who)
 
 
-@router.post("/completions", summary="Create a text completion", response_model=CompletionReply)
+@router.post(
+    "/completions",
+    summary="Create a text completion",
+    response_model=CompletionReply,
+    responses=_streamed('data: {"object": "text_completion", "choices": []}\n\ndata: [DONE]\n\n'),
+)
 async def complete(gateway: Parts, who: Asker, request: CompletionRequest) -> Response:
     """Continue a text as it is, without a template."""
     name, body = await _prepare(gateway, who, request)

@@ -82,12 +82,13 @@ def _without_null(parameter: Json) -> None:
 
 
 def _without_nul(schema: Any, shapes: Json, seen: set[str]) -> None:
-    """Say of every text of a request what `contracts.base` refuses."""
+    """Say of every text of a request what `contracts.base.Wire` refuses; conversations may hold any character."""
     match schema:
         case {"$ref": str(ref)}:
-            if ref not in seen:
+            shape = shapes[ref.rpartition("/")[2]]
+            if ref not in seen and shape.get("additionalProperties") is False:
                 seen.add(ref)
-                _without_nul(shapes[ref.rpartition("/")[2]], shapes, seen)
+                _without_nul(shape, shapes, seen)
         case dict():
             plain = not schema.keys() & {"pattern", "enum", "const", "format", "contentMediaType"}
             if schema.get("type") == "string" and plain:
