@@ -41,7 +41,7 @@ def create(
 
         build(wanted.packages, where, wanted.options)
     with connect() as client:
-        request = pipeline_file.with_uploads(client, wanted, where)
+        request = pipeline_file.with_uploads(client, wanted, where if wanted.packages else None)
         _follow(client, client.pipelines.create(request), detach, as_json)
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -15,7 +15,7 @@ from libs.common.ids import new_id
 from libs.common.jobs import transitions
 from model_training.contracts.base import Page
 from model_training.contracts.jobs import JobError, JobKind, JobState
-from model_training.contracts.pipeline_graph import PipelineFault, lookup_in, plan, substitute, texts
+from model_training.contracts.pipeline_graph import PipelineFault, lookup_in, plan, substitute
 from model_training.contracts.pipelines import Pipeline, PipelineCreate, PipelineStep, StepState
 from services.gateway import repository
 from services.gateway.domain import Principal
@@ -92,11 +92,14 @@ def _rehearse(
 def _in_step(error: PlatformError, name: str, body: dict[str, Any]) -> PlatformError:
     """The same complaint, with the step and the field in front."""
     place = f"steps.{name}.body"
-    fields = dict(texts(body, place))
+    fields = dict(_fields(body, place))
     param = f"{place}.{error.param}" if error.param else place
-    if param not in fields:  # the complaint may name the value only: find the field that holds it
+    if (
+        param not in fields
+    ):  # the complaint may name an inner field, or the value only: find where that stands
+        inner = [where for where in fields if error.param and where.endswith(f".{error.param}")]
         named = {text: where for where, text in fields.items() if _names(error.detail, text)}
-        param = named[max(named, key=len)] if named else param
+        param = named[max(named, key=len)] if named else next(iter(inner), param)
     return type(error)(
         f"{param}: {error.detail}",
         param=param,
@@ -106,8 +109,26 @@ def _in_step(error: PlatformError, name: str, body: dict[str, Any]) -> PlatformE
     )
 
 
-def _names(sentence: str, value: str) -> bool:
-    return bool(value) and re.search(rf"(?<!\w){re.escape(value)}(?!\w)", sentence) is not None
+def _fields(value: Any, where: str) -> Iterator[tuple[str, Any]]:
+    """Every field of a JSON value, however deep, with its dotted place."""
+    yield where, value
+    match value:
+        case dict():
+            inner = value.items()
+        case list():
+            inner = enumerate(value)
+        case _:
+            inner = ()
+    for key, item in inner:
+        yield from _fields(item, f"{where}.{key}")
+
+
+def _names(sentence: str, value: Any) -> bool:
+    return (
+        isinstance(value, str)
+        and value != ""
+        and re.search(rf"(?<!\w){re.escape(value)}(?!\w)", sentence) is not None
+    )
 
 
 def _stand_in(session: Session, job: JobRow) -> None:

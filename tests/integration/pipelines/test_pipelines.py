@@ -152,8 +152,13 @@ def test_cancelling_cancels_the_running_steps(gateway: Lab, files: Upload) -> No
         assert done.state == JobState.CANCELLED
         assert list(states(done).values())[1:] == ["cancelled", "skipped", "skipped"]
         assert client.jobs.get(str(done.steps[1].job_id)).state == JobState.CANCELLED
-        with pytest.raises(ApiError):
-            client.jobs.cancel(client.pipelines.retry(done.id).id) and client.pipelines.retry("pipe_nope")
+        retried = client.pipelines.retry(done.id)
+        with pytest.raises(ApiError) as refusal:
+            client.pipelines.retry(done.id)
+        assert refusal.value.status == 409
+        assert f"is being retried already, by {retried.id}" in refusal.value.message
+        client.jobs.cancel(retried.id)
+        gateway.ended(retried.id)
 
 
 def test_pausing_pauses_the_running_steps_and_resuming_goes_on(gateway: Lab, files: Upload) -> None:
@@ -235,7 +240,7 @@ def _bad(path: str, value: Any) -> Callable[[dict[str, Any]], None]:
         ("steps.1.body.training_file", "file_nope", 404, "steps.train.body.training_file"),
         ("steps.1.body.training_file", "{{ files.chunks }}", 400, "steps.train.body.training_file"),
         ("steps.1.body.training_file", "{{ steps.index.id }}", 404, "steps.train.body.training_file"),
-        ("steps.1.body.training", {"learning_rate": -1}, 400, "steps.train.body"),
+        ("steps.1.body.training", {"learning_rate": -1}, 400, "steps.train.body.training.learning_rate"),
         ("steps.0.body.files", ["{{ files.train }}"], 400, "steps.index.body.files.0"),
         ("steps.2.body.model", "gpt-4", 404, "steps.evaluate.body.model"),
         ("steps.2.body.model", "rag:nowhere@gemma-3-270m", 404, "steps.evaluate.body.model"),
