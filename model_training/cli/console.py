@@ -108,3 +108,8 @@ def size(count: float) -> str:
             return f"{count:.0f} {unit}" if unit == "B" else f"{count:.1f} {unit}"
         count /= 1000
     raise AssertionError
+
+
+def dollars(amount: float) -> str:
+    """An amount in US dollars, with two digits that count where it is small."""
+    return f"${amount:,.2f}" if amount >= 0.1 else f"${amount:.2g}"

@@ -8,13 +8,17 @@ import typer
 from rich.text import Text
 
 from model_training.cli.console import duration, out, print_json, print_table, when
+from model_training.cli.progress import Detached
 from model_training.cli.progress import watch as watch_job
 from model_training.client.client import Client
-from model_training.contracts.jobs import Job, JobKind, JobState
+from model_training.contracts.jobs import Job, JobEvent, JobKind, JobState
+from model_training.errors import UserError
+from model_training.home import default_home
 
 app = typer.Typer(help="List, show, watch and steer jobs.", no_args_is_help=True)
 
 JobId = Annotated[str, typer.Argument(help="A job's id, such as ftjob_…")]
+SHOWN_EVENTS = 20
 AsJson = Annotated[bool, typer.Option("--json", help="For programs.")]
 
 
@@ -46,7 +50,7 @@ def show(job_id: JobId, as_json: AsJson = False) -> None:
     """Show one job with its newest events."""
     with Client() as client:
         job = client.jobs.get(job_id)
-        events = client.jobs.events(job_id, limit=1000).data
+        events = list(client.jobs.all_events(job_id))
     if as_json:
         print_json(job)
         return
@@ -57,8 +61,14 @@ def show(job_id: JobId, as_json: AsJson = False) -> None:
     if job.error:
         hint = f" {job.error.hint}" if job.error.hint else ""
         out.print(Text(f"{job.error.code}: {job.error.message}{hint}", style="red"), soft_wrap=True)
-    for event in events[-20:]:
-        out.print(Text(f"  {when(event.created_at)} {event.message}"), soft_wrap=True)
+    for event in events[-SHOWN_EVENTS:]:
+        _print_event(event)
+    if len(events) > SHOWN_EVENTS:
+        out.print(
+            Text(
+                f"The newest {SHOWN_EVENTS} of {len(events)} events; all: mt jobs logs {job_id}", style="dim"
+            )
+        )
     if job.result:
         print_json(job.result)
 
@@ -93,6 +103,45 @@ def resume(job_id: JobId) -> None:
     with Client() as client:
         job = client.jobs.resume(job_id)
     out.print(f"{job.id} {job.state.value}")
+
+
+@app.command()
+def logs(
+    job_id: JobId,
+    follow: Annotated[bool, typer.Option("--follow", "-f", help="Go on until the job has ended.")] = False,
+    process: Annotated[
+        bool,
+        typer.Option("--process", help="What the job's process printed; on the platform's machine only."),
+    ] = False,
+) -> None:
+    """Print a job's history, every event a line. Ctrl-C stops the printing, never the job."""
+    if process:
+        _print_process_log(job_id)
+        return
+    with Client() as client:
+        try:
+            for event in client.jobs.watch(job_id) if follow else client.jobs.all_events(job_id):
+                _print_event(event)
+        except KeyboardInterrupt:
+            raise Detached(job_id) from None
+
+
+def _print_event(event: JobEvent) -> None:
+    styles = {"info": "", "warn": "yellow", "error": "red"}
+    line = Text(f"{when(event.created_at)}  ", style="dim")
+    out.print(line.append(event.message, style=styles[event.level] or "not dim"), soft_wrap=True)
+
+
+def _print_process_log(job_id: str) -> None:
+    path = default_home() / "logs" / "jobs" / f"{job_id}.log"
+    if not job_id.replace("_", "").isalnum() or not path.is_file():
+        raise UserError(
+            f"There is no process log of {job_id!r} in {path.parent}.",
+            hint="It lies on the machine that ran the job, and a job that never ran has none.",
+        )
+    with path.open(encoding="utf-8", errors="replace") as lines:
+        for line in lines:
+            out.print(Text(line.rstrip("\n")), soft_wrap=True)
 
 
 def _took(job: Job) -> str:

@@ -13,7 +13,7 @@ from model_training.cli.console import INTERRUPTED, duration, err
 from model_training.client.client import Client
 from model_training.client.errors import JobFailed
 from model_training.client.resources.jobs import JobUpdate
-from model_training.contracts.jobs import FINAL_STATES, Job, JobEvent, JobState
+from model_training.contracts.jobs import FINAL_STATES, Job, JobEvent, JobKind, JobState
 from model_training.errors import UserError
 
 PLAIN_EVERY_S = 10.0
@@ -24,6 +24,8 @@ SHOWN = {
     "eval_loss": "validation {:.3f}",
 }
 """Metrics that the bar shows, by name, and how."""
+COUNTED = frozenset({JobKind.TRAIN, JobKind.EVALUATE, JobKind.INDEX})
+"""Kinds of job whose progress counts things that a person knows: steps, items, passages. Others count parts of the way."""
 
 
 class Detached(UserError):
@@ -154,8 +156,8 @@ def _detail(job: Job, metrics: Mapping[str, float], clock: str) -> str:
     progress = job.progress
     message = progress.message if job.state not in FINAL_STATES else ""
     waiting = f"position {job.queue_position}" if job.queue_position else ""
-    counted = str(progress.total) in message or job.state in FINAL_STATES
-    step = f"{progress.step}/{progress.total}" if progress.total and not counted else ""
+    known = job.kind in COUNTED and str(progress.total) not in message and job.state not in FINAL_STATES
+    step = f"{progress.step}/{progress.total}" if progress.total and known else ""
     values = [text.format(metrics[name]) for name, text in SHOWN.items() if name in metrics]
     said = [part for part in (step, *values) if part and (part == step or _topic(part) not in message)]
     state = "" if job.state in (JobState.RUNNING, JobState.SUCCEEDED) else job.state.value

@@ -6,6 +6,9 @@ from typing import Annotated
 
 import typer
 
+from model_training.cli.console import print_json
+from model_training.cli.dry_run import REFUSED, show
+from model_training.cli.session import connect
 from model_training.config.training_config import TrainingConfig
 
 FileOption = Annotated[
@@ -22,10 +25,22 @@ def train(
     model: Annotated[str | None, typer.Option("--model", "-m", help="The base to tune.")] = None,
     config: FileOption = None,
     settings: SetOption = None,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Train nothing; say what the job would do and take.")
+    ] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="The dry run, for programs.")] = False,
 ) -> None:
     """Fine-tune a model and follow the job. `mt config show --describe` explains every field."""
-    from model_training.training_pipeline.main import main
+    from model_training.training_pipeline.main import main, preview
 
     overrides = TrainingConfig.parse_settings(settings or [])
     overrides |= {k: v for k, v in {"training_file": data, "model_name": model}.items() if v is not None}
-    main(TrainingConfig.load(config, overrides=overrides))
+    loaded = TrainingConfig.load(config, overrides=overrides)
+    if not dry_run:
+        main(loaded)
+        return
+    with connect() as client:
+        answer = preview(client, loaded)
+    print_json(answer) if as_json else show(answer)
+    if not answer.accepted:
+        raise typer.Exit(REFUSED)

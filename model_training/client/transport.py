@@ -7,6 +7,8 @@ import random
 import time
 from collections.abc import Generator, Iterator, Mapping
 from contextlib import contextmanager
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
 from pathlib import Path
 from typing import Any, TypeVar
 from uuid import uuid4
@@ -22,14 +24,15 @@ Model = TypeVar("Model", bound=BaseModel)
 Params = Mapping[str, str | int | None]
 
 RETRIED_STATUS = frozenset({429, 502, 503, 504})
-LONGEST_PAUSE_S = 30.0
+LONGEST_PAUSE_S = 60.0
+"""A gateway that asks for more patience than this is not waited for: its answer is the error."""
 
 
 class Transport:
     """Requests to one gateway.
 
-    A request is sent again when the connection fails, or the gateway asks for patience (429, 503), if sending it twice
-    does no harm: reads always, creates because they carry an `Idempotency-Key`.
+    A request is sent again when the connection fails or the answer is 429, 502, 503 or 504, after as long as `Retry-After`
+    asks for. Sending twice does no harm: creates carry an `Idempotency-Key`, and everything else asks for a state.
     """
 
     def __init__(self, base_url: str, api_key: str, *, timeout_s: float, attempts: int) -> None:
@@ -52,15 +55,28 @@ class Transport:
         """Read one thing."""
         return reply.model_validate_json(self.request("GET", path, params=params).content)
 
-    def create(self, reply: type[Model], path: str, body: BaseModel) -> Model:
+    def create(self, reply: type[Model], path: str, body: BaseModel, params: Params | None = None) -> Model:
         """Create one thing, once, however often the request has to be sent."""
         headers = {"Idempotency-Key": str(uuid4())}
         json = body.model_dump(mode="json", exclude_none=True)
-        return reply.model_validate_json(self.request("POST", path, json=json, headers=headers).content)
+        answer = self.request("POST", path, params=params, json=json, headers=headers)
+        return reply.model_validate_json(answer.content)
 
     def act(self, reply: type[Model], path: str) -> Model:
         """Ask for a change of state; asking twice is the same as asking once."""
         return reply.model_validate_json(self.request("POST", path).content)
+
+    def change(
+        self, reply: type[Model], path: str, body: BaseModel, version: int, *, method: str = "POST"
+    ) -> Model:
+        """Change what has this version and no later one."""
+        json = body.model_dump(mode="json", exclude_unset=True)
+        headers = {"If-Match": f'"{version}"'}
+        return reply.model_validate_json(self.request(method, path, json=json, headers=headers).content)
+
+    def delete(self, reply: type[Model], path: str) -> Model:
+        """Remove one thing."""
+        return reply.model_validate_json(self.request("DELETE", path).content)
 
     def upload(
         self, reply: type[Model], path: str, files: list[tuple[str, Path]], data: dict[str, str]
@@ -114,9 +130,10 @@ class Transport:
                     continue
             if response.is_success:
                 return response
-            if last or response.status_code not in RETRIED_STATUS:
+            pause_s = _pause_s(attempt, response)
+            if last or response.status_code not in RETRIED_STATUS or pause_s > LONGEST_PAUSE_S:
                 raise ApiError.from_response(response)
-            time.sleep(_pause_s(attempt, response))
+            time.sleep(pause_s)
         raise AssertionError("the last attempt returns or raises")
 
     @contextmanager
@@ -189,7 +206,11 @@ def _may_resend(error: httpx.TransportError) -> bool:
 
 
 def _pause_s(attempt: int, response: httpx.Response | None) -> float:
-    asked = response.headers.get("Retry-After", "") if response is not None else ""
-    if asked.isdigit():
-        return min(LONGEST_PAUSE_S, float(asked))
-    return min(LONGEST_PAUSE_S, 0.2 * 2**attempt) * random.uniform(0.5, 1.0)
+    """Seconds until the next try: what the answer asks for, else twice as long each time, spread by chance."""
+    asked = response.headers.get("Retry-After", "").strip() if response is not None else ""
+    if asked.isdecimal():
+        return float(asked)
+    try:
+        return max(0.0, (parsedate_to_datetime(asked) - datetime.now(UTC)).total_seconds())
+    except (ValueError, TypeError):
+        return min(LONGEST_PAUSE_S, 0.2 * 2**attempt) * random.uniform(0.5, 1.0)

@@ -16,8 +16,9 @@ from model_training.cli.session import connect
 from model_training.client.client import Client
 from model_training.client.data import upload_data
 from model_training.config.training_config import TrainingConfig
+from model_training.contracts.dry_runs import DryRun
 from model_training.contracts.files import FilePurpose
-from model_training.contracts.fine_tuning import FineTuningJob
+from model_training.contracts.fine_tuning import FineTuningJob, FineTuningJobCreate
 from model_training.contracts.jobs import MetricPoint
 from model_training.contracts.models import ModelObject
 from model_training.home import default_home
@@ -69,15 +70,30 @@ def main(config: TrainingConfig | None = None) -> TrainingResult:
 def submit(client: Client, config: TrainingConfig) -> FineTuningJob:
     """Upload the rows and queue the job."""
     config.check()
+    return client.fine_tuning.submit(_request(client, config))
+
+
+def preview(client: Client, config: TrainingConfig) -> DryRun:
+    """What the job would do and take. The rows are uploaded to be counted, and removed again."""
+    config.check()
+    request = _request(client, config)
+    try:
+        return client.fine_tuning.dry_run(request)
+    finally:
+        for file in {request.training_file, request.validation_file or request.training_file}:
+            client.files.delete(file)
+
+
+def _request(client: Client, config: TrainingConfig) -> FineTuningJobCreate:
     rows = upload_data(client, config.training_file, FilePurpose.FINE_TUNE, field="training_file")
     validation = None
     if config.validation_file is not None:
         validation = upload_data(
             client, config.validation_file, FilePurpose.FINE_TUNE, field="validation_file"
         )
-    return client.fine_tuning.create(
-        config.model_name,
-        rows.id,
+    return FineTuningJobCreate(
+        model=config.model_name,
+        training_file=rows.id,
         validation_file=validation.id if validation else None,
         training=config.model_dump(mode="json", exclude=SENT_APART),
         suffix=config.suffix,

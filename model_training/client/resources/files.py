@@ -56,7 +56,7 @@ class Files:
 
     def delete(self, file_id: str) -> Deleted:
         """Remove a file; refused while a job uses it."""
-        return Deleted.model_validate_json(self._transport.request("DELETE", f"/v1/files/{file_id}").content)
+        return self._transport.delete(Deleted, f"/v1/files/{file_id}")
 
 
 def as_purpose(purpose: FilePurpose | str) -> FilePurpose:

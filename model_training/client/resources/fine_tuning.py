@@ -6,6 +6,7 @@ from typing import Any
 
 from model_training.client.transport import Transport
 from model_training.contracts.base import Page
+from model_training.contracts.dry_runs import DryRun
 from model_training.contracts.fine_tuning import (
     Checkpoint,
     FineTuningEvent,
@@ -48,7 +49,15 @@ class FineTuning:
             seed=seed,
             metadata=metadata,
         )
-        return self._transport.create(FineTuningJob, PATH, body)
+        return self.submit(body)
+
+    def submit(self, request: FineTuningJobCreate) -> FineTuningJob:
+        """Queue the training job of a request."""
+        return self._transport.create(FineTuningJob, PATH, request)
+
+    def dry_run(self, request: FineTuningJobCreate) -> DryRun:
+        """What the job of a request would do and take, and everything that it would be refused for. Creates nothing."""
+        return self._transport.create(DryRun, PATH, request, {"dry_run": "true"})
 
     def get(self, job_id: str) -> FineTuningJob:
         """One job."""

@@ -11,11 +11,22 @@ from httpx_sse import EventSource, SSEError
 
 from model_training.client.errors import ApiError, ConnectionFailed, JobFailed
 from model_training.client.resources.paging import walk
-from model_training.client.transport import Transport
+from model_training.client.transport import RETRIED_STATUS, Transport
 from model_training.contracts.base import Page
-from model_training.contracts.jobs import FINAL_STATES, Job, JobEvent, JobKind, JobState, MetricPoint
+from model_training.contracts.jobs import (
+    FINAL_STATES,
+    Job,
+    JobEvent,
+    JobKind,
+    JobProgress,
+    JobState,
+    MetricPoint,
+)
 
 POLL_S = 0.7
+METRICS_EVERY_S = (
+    0.7  # metric points are not in the stream; they are read when the job has moved, so often at most
+)
 SILENCE_S = 35.0  # three missed heartbeats
 RECONNECT_PAUSE_S = 1.0
 PATIENCE_S = 120.0  # how long the gateway may be away before following gives up
@@ -74,6 +85,10 @@ class Jobs:
         params = {"after": after, "limit": limit}
         return self._transport.get(Page[JobEvent], f"/v1/jobs/{job_id}/events", params)
 
+    def all_events(self, job_id: str) -> Iterator[JobEvent]:
+        """The whole history so far, oldest first."""
+        return walk(lambda after: self.events(job_id, after=int(after or 0)))
+
     def metrics(self, job_id: str, *, after: int = -1, limit: int = 500) -> Page[MetricPoint]:
         """One page of metric points in the order of steps, after a step."""
         params = {"after": after, "limit": limit}
@@ -86,35 +101,29 @@ class Jobs:
     def watch(self, job_id: str, *, after: int = 0) -> Iterator[JobEvent]:
         """Every event of a job as it happens, none twice and none missed, until the job has ended.
 
-        A stream that breaks is taken up again after the last event seen; where none can be had, pages are asked for.
+        A stream that breaks, because the gateway restarts, say, is taken up again after the last event seen.
         """
-        while True:
-            try:
-                for event in self._stream(job_id, after):
-                    after = event.sequence
-                    yield event
-            except (httpx.TransportError, SSEError):
-                time.sleep(RECONNECT_PAUSE_S)
-            ended = self._patiently(job_id).state in FINAL_STATES
-            for event in self._events_after(job_id, after):
-                after = event.sequence
-                yield event
-            if ended:
-                return
+        return (message for message in self._messages(job_id, after) if isinstance(message, JobEvent))
 
-    def follow(self, job_id: str, *, poll_s: float = POLL_S) -> Iterator[JobUpdate]:
-        """The job again and again with what is new, until it has ended; made for progress bars."""
-        sequence, step = 0, -1
-        while True:
-            job = self._patiently(job_id)
-            events = tuple(self._events_after(job_id, sequence))
-            metrics = tuple(self._metrics_after(job_id, step)) if job.kind == JobKind.TRAIN else ()
-            sequence = events[-1].sequence if events else sequence
-            step = metrics[-1].step if metrics else step
+    def follow(self, job_id: str) -> Iterator[JobUpdate]:
+        """The job with what is new, whenever something is, until it has ended; made for progress bars."""
+        job = self._patiently(job_id)
+        yield JobUpdate(job)
+        step, read_at = -1, 0.0
+        for message in self._messages(job_id, 0):
+            if isinstance(message, JobProgress):
+                job = job.model_copy(update={"progress": message})
+                events: tuple[JobEvent, ...] = ()
+            else:
+                events = (message,)
+                job = self._patiently(job_id) if message.type == "state" else job
+            metrics: tuple[MetricPoint, ...] = ()
+            if job.kind == JobKind.TRAIN and time.monotonic() - read_at > METRICS_EVERY_S:
+                metrics, read_at = tuple(self._metrics_after(job_id, step)), time.monotonic()
+                step = metrics[-1].step if metrics else step
             yield JobUpdate(job, events, metrics)
-            if job.state in FINAL_STATES:
-                return
-            time.sleep(poll_s)
+        rest = tuple(self._metrics_after(job_id, step)) if job.kind == JobKind.TRAIN else ()
+        yield JobUpdate(self._patiently(job_id), (), rest)
 
     def wait(self, job_id: str, *, poll_s: float = POLL_S, timeout_s: float | None = None) -> Job:
         """Wait until a job has succeeded.
@@ -132,17 +141,35 @@ class Jobs:
             raise JobFailed(job)
         return job
 
-    def _stream(self, job_id: str, after: int) -> Iterator[JobEvent]:
+    def _messages(self, job_id: str, after: int) -> Iterator[JobEvent | JobProgress]:
+        """Events after a sequence number and the newest progress between them, until the job has ended."""
+        while True:
+            try:
+                for message in self._stream(job_id, after):
+                    if message is None:
+                        return
+                    if isinstance(message, JobEvent):
+                        after = message.sequence
+                    yield message
+            except (httpx.TransportError, SSEError):
+                pass  # taken up below
+            except ApiError as error:
+                if error.status not in RETRIED_STATUS:
+                    raise
+            time.sleep(RECONNECT_PAUSE_S)
+            self._patiently(job_id)
+
+    def _stream(self, job_id: str, after: int) -> Iterator[JobEvent | JobProgress | None]:
+        """What one connection brings. None is the last message of a job that has ended."""
         headers = {"Accept": "text/event-stream", "Last-Event-ID": str(after)}
         with self._transport.stream(f"/v1/jobs/{job_id}/events", headers, SILENCE_S) as response:
             for message in EventSource(response).iter_sse():
                 if message.event == "end":
-                    return
-                if message.event != "progress" and message.data:
+                    yield None
+                elif message.event == "progress":
+                    yield JobProgress.model_validate_json(message.data)
+                elif message.data:
                     yield JobEvent.model_validate_json(message.data)
-
-    def _events_after(self, job_id: str, sequence: int) -> Iterator[JobEvent]:
-        return walk(lambda after: self.events(job_id, after=int(after or sequence)))
 
     def _metrics_after(self, job_id: str, step: int) -> Iterator[MetricPoint]:
         return walk(lambda after: self.metrics(job_id, after=step if after is None else int(after)))

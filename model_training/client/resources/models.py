@@ -5,8 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 from model_training.client.transport import Transport
-from model_training.contracts.base import Page
-from model_training.contracts.models import ModelObject
+from model_training.contracts.base import Deleted, Page
+from model_training.contracts.models import CHAMPION, AliasChange, ModelAlias, ModelObject
 from model_training.errors import UserError
 
 TAKEN = (".safetensors", ".json")
@@ -30,6 +30,28 @@ class Models:
     def newest_tuned(self, base: str) -> ModelObject | None:
         """The model of a base that was tuned last, or None."""
         return next((m for m in self.list().data if m.root == base and m.state != "refused"), None)
+
+    def promote(self, model_id: str, *, reason: str = "") -> ModelAlias:
+        """Let `champion` point at a model, unless somebody else moves it at the same moment."""
+        return self._move(model_id, "promote", reason)
+
+    def rollback(self, *, reason: str = "") -> ModelAlias:
+        """Let `champion` point where it did before its last promotion."""
+        return self._move(CHAMPION, "rollback", reason)
+
+    def champion_history(self, *, limit: int = 20) -> Page[ModelAlias]:
+        """Where `champion` pointed, newest first; the first is where it points now."""
+        return self._transport.get(Page[ModelAlias], f"/v1/models/{CHAMPION}/history", {"limit": limit})
+
+    def delete(self, model_id: str) -> Deleted:
+        """Forget a tuned model; refused while it is the champion or an unfinished job needs it."""
+        return self._transport.delete(Deleted, f"/v1/models/{model_id}")
+
+    def _move(self, model_id: str, how: str, reason: str) -> ModelAlias:
+        moves = self.champion_history(limit=1).data
+        version = moves[0].version if moves else 0
+        body = AliasChange(reason=reason)
+        return self._transport.change(ModelAlias, f"/v1/models/{model_id}/{how}", body, version)
 
     def import_adapter(self, directory: Path | str) -> ModelObject:
         """Send an adapter's folder; the platform stores it as an artifact and makes it a model.

@@ -8,7 +8,8 @@ from collections import deque
 from collections.abc import Generator, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
+from email.utils import format_datetime
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
@@ -228,36 +229,103 @@ def test_missing_file_and_unknown_purpose_are_named(client: Client, tmp_path: Pa
     assert "fine-tune" in (caught.value.hint or "")
 
 
+STREAM = {"content-type": "text/event-stream"}
+
+
 def test_a_broken_stream_is_taken_up_after_the_last_event(server: ScriptedServer, client: Client) -> None:
-    stream = {"content-type": "text/event-stream"}
-    server.on("GET /v1/jobs/ftjob_1", Answer(body=job("running")), Answer(body=job("succeeded")))
+    """The gateway restarts: the stream breaks, nobody answers, then it is not ready yet."""
+    server.on("GET /v1/jobs/ftjob_1", Answer(say_nothing=True), Answer(body=job("running")))
     server.on(
         "GET /v1/jobs/ftjob_1/events",
-        Answer(body=sse(1, 2), headers=stream, hang_up=True),
-        Answer(body=page([]), headers=JSON),  # the page after the broken stream
-        Answer(body=sse(3, end=True), headers=stream),
-        Answer(body=page([event(4)]), headers=JSON),
+        Answer(body=sse(1, 2), headers=STREAM, hang_up=True),
+        Answer(say_nothing=True),
+        problem(503),
+        Answer(body=sse(3, end=True), headers=STREAM),
     )
     seen = [e.sequence for e in client.jobs.watch("ftjob_1")]
-    assert seen == [1, 2, 3, 4]
+    assert seen == [1, 2, 3]
     resumed = [a.headers["Last-Event-ID"] for a in server.asked if "text/event-stream" in a.headers["Accept"]]
-    assert resumed == ["0", "2"]
+    assert resumed == ["0", "2", "2", "2"]
 
 
-def test_following_brings_every_event_and_point_once(server: ScriptedServer, client: Client) -> None:
-    point = {"step": 1, "created_at": NOW, "values": {"loss": 2.0}}
+def test_watching_what_is_not_there_says_so(server: ScriptedServer, client: Client) -> None:
+    server.on("GET /v1/jobs/ftjob_1/events", problem(404))
+    with pytest.raises(ApiError, match="what is wrong"):
+        list(client.jobs.watch("ftjob_1"))
+    assert len(server.asked) == 1
+
+
+def test_following_brings_every_event_and_point_once(
+    server: ScriptedServer, client: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(jobs_resource, "METRICS_EVERY_S", 0.0)
+    points = [{"step": step, "created_at": NOW, "values": {"loss": 3.0 - step}} for step in (1, 2)]
+    progress = 'event: progress\ndata: {"fraction": 0.5, "message": "halfway"}\n\n'
     server.on("GET /v1/jobs/ftjob_1", Answer(body=job("running")), Answer(body=job("succeeded")))
     server.on(
         "GET /v1/jobs/ftjob_1/events",
-        Answer(body=page([event(1)], last="1", more=True)),
-        Answer(body=page([event(2)], last="2")),
+        Answer(body=sse(1) + progress, headers=STREAM, hang_up=True),
+        Answer(body=sse(2, end=True), headers=STREAM),
+    )
+    server.on(
+        "GET /v1/jobs/ftjob_1/metrics",
+        Answer(body=page([points[0]], last="1")),
+        Answer(body=page([points[1]], last="2")),
         Answer(body=page([])),
     )
-    server.on("GET /v1/jobs/ftjob_1/metrics", Answer(body=page([point], last="1")), Answer(body=page([])))
-    updates = list(client.jobs.follow("ftjob_1", poll_s=0))
+    updates = list(client.jobs.follow("ftjob_1"))
     assert [e.sequence for u in updates for e in u.events] == [1, 2]
-    assert [p.values["loss"] for u in updates for p in u.metrics] == [2.0]
+    assert [p.values["loss"] for u in updates for p in u.metrics] == [2.0, 1.0]
+    assert "halfway" in [u.job.progress.message for u in updates]
     assert updates[-1].job.state == "succeeded"
+
+
+@pytest.mark.parametrize("form", ["seconds", "date"])
+def test_retry_after_is_respected(
+    server: ScriptedServer, client: Client, monkeypatch: pytest.MonkeyPatch, form: str
+) -> None:
+    slept: list[float] = []
+    monkeypatch.setattr("model_training.client.transport.time.sleep", slept.append)
+    later = (
+        "40" if form == "seconds" else format_datetime(datetime.now(UTC) + timedelta(seconds=40), usegmt=True)
+    )
+    server.on(
+        "GET /v1/jobs/x",
+        Answer(429, "{}", {"Retry-After": later}),
+        Answer(body=job("running")),
+    )
+    client.jobs.get("x")
+    assert slept == [pytest.approx(40, abs=2)]
+
+
+def test_a_gateway_that_asks_for_too_much_patience_is_not_asked_again(
+    server: ScriptedServer, client: Client
+) -> None:
+    server.on("GET /v1/jobs/x", problem(429, hint="come back tomorrow"))
+    server.answers["GET /v1/jobs/x"][0].headers["Retry-After"] = "86400"
+    with pytest.raises(ApiError) as caught:
+        client.jobs.get("x")
+    assert caught.value.hint == "come back tomorrow"
+    assert len(server.asked) == 1
+
+
+@pytest.mark.parametrize("status", [400, 401, 403, 404, 409, 412, 413, 422, 500, 501])
+def test_other_answers_are_never_asked_for_again(server: ScriptedServer, client: Client, status: int) -> None:
+    server.on("POST /v1/indexes", problem(status))
+    with pytest.raises(ApiError):
+        client.indexes.create("docs", ["file_1"])
+    assert len(server.asked) == 1
+
+
+def test_the_champion_is_moved_from_the_version_that_was_seen(server: ScriptedServer, client: Client) -> None:
+    move = {"alias": "champion", "model": "model_1", "version": 3, "created_at": NOW}
+    server.on("GET /v1/models/champion/history", Answer(body=page([move])), Answer(body=page([])))
+    server.on("POST /v1/models/model_2/promote", Answer(body=json.dumps({**move, "version": 4})))
+    client.models.promote("model_2", reason="better")
+    client.models.promote("model_2")
+    asked = [a for a in server.asked if a.method == "POST"]
+    assert [a.headers["If-Match"] for a in asked] == ['"3"', '"0"']
+    assert json.loads(asked[0].body) == {"reason": "better"}
 
 
 def test_waiting_for_a_job_that_fails_says_why(server: ScriptedServer, client: Client) -> None:
