@@ -19,7 +19,7 @@ import psutil
 BACKLOG = 20_000
 """Messages that may wait here; beyond it the child waits, so that a long outage cannot fill the worker's memory."""
 
-LAST_WORDS_S = 2.0
+LAST_WORDS_S = 1.0
 """How long a pipe is read after the child's end."""
 
 KILL_S = 5.0

@@ -23,13 +23,29 @@ def _kill(site: Site, rng: random.Random, jobs: list[str], *, name: str | None) 
     return f"kill -9 {victim}" if hit else f"{victim} was down already"
 
 
-def _stop(site: Site, rng: random.Random, jobs: list[str], *, name: str | None) -> str:
-    victim = name or rng.choice(WORKERS)
+def _stop(site: Site, rng: random.Random, jobs: list[str], *, name: str) -> str:
+    if not site.signal(name, signal.SIGSTOP):
+        return f"{name} was down already"
+    time.sleep(PAST_THE_LEASE_S)
+    site.signal(name, signal.SIGCONT)
+    return f"SIGSTOP of {name} for {PAST_THE_LEASE_S:.1f} s"
+
+
+def _stop_worker(site: Site, rng: random.Random, jobs: list[str]) -> str:
+    """Stop a worker until another one has its job, if that can be waited for: then it wakes up as a zombie."""
+    victim = rng.choice(WORKERS)
+    held = site.held_by(victim)
     if not site.signal(victim, signal.SIGSTOP):
         return f"{victim} was down already"
-    time.sleep(PAST_THE_LEASE_S)
+    began = time.monotonic()
+    replaced = False
+    while (passed_s := time.monotonic() - began) < (3 * LEASE_S if held else PAST_THE_LEASE_S):
+        time.sleep(0.05)
+        replaced = held is not None and site.is_held_under_another_fence(*held)
+        if replaced and passed_s > PAST_THE_LEASE_S:
+            break
     site.signal(victim, signal.SIGCONT)
-    return f"SIGSTOP of {victim} for {PAST_THE_LEASE_S:.1f} s"
+    return f"SIGSTOP of {victim} for {passed_s:.1f} s{', its job in other hands' if replaced else ''}"
 
 
 def _ask(site: Site, rng: random.Random, jobs: list[str], *, name: str | None, how: signal.Signals) -> str:
@@ -75,7 +91,7 @@ def _nothing(site: Site, rng: random.Random, jobs: list[str]) -> str:
 
 FAULTS: dict[str, Fault] = {
     "kill_worker": partial(_kill, name=None),
-    "stop_worker": partial(_stop, name=None),
+    "stop_worker": _stop_worker,
     "terminate_worker": partial(_ask, name=None, how=signal.SIGTERM),
     "kill_child": partial(_child, hold=False),
     "stop_child": partial(_child, hold=True),

@@ -16,9 +16,10 @@ from pathlib import Path
 import httpx
 import psutil
 import redis
-from sqlalchemy import text
+from sqlalchemy import select, text
 
 from libs.common.db.engine import Database
+from libs.common.db.tables import JobRow
 from migrations.upgrade import upgrade
 from model_training.embedded import ports, postgres, process, valkey
 from model_training.home import Home
@@ -150,6 +151,19 @@ class Site:
             except psutil.Error:
                 continue
         return found
+
+    def held_by(self, worker: str) -> tuple[str, int] | None:
+        """The job that a worker holds, and its fence."""
+        owner = JobRow.lease_owner.endswith(f":{self.pid(worker)}")
+        with self.database.session() as session:
+            found = session.execute(select(JobRow.id, JobRow.fence).where(owner)).first()
+        return None if found is None else (found.id, found.fence)
+
+    def is_held_under_another_fence(self, job_id: str, fence: int) -> bool:
+        """Whether somebody else has claimed the job since, and still holds it."""
+        with self.database.session() as session:
+            job = session.get_one(JobRow, job_id)
+            return job.fence > fence and job.lease_owner is not None
 
     def last_words(self) -> list[str]:
         """The ends of all logs."""

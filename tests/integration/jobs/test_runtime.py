@@ -34,36 +34,32 @@ def running_worker(stores: Stores, keeper: Keeper) -> Iterator[subprocess.Popen[
         yield process
 
 
-# These two come first: they kill and stop workers of their own, before the shared one is there to take their jobs.
+# This one comes first: it kills and stops workers of its own, before the shared one is there to take their jobs.
 
 
-def test_a_killed_worker_loses_its_job_to_another(stores: Stores, database: Database, keeper: Keeper) -> None:
-    with worker(stores) as first:
+def test_a_job_goes_from_a_killed_worker_to_one_that_leaves_to_a_third(
+    stores: Stores, database: Database, keeper: Keeper, request: pytest.FixtureRequest
+) -> None:
+    with worker(stores) as killed:
         job_id = submit(database, steps=60, sleep_s=0.1)
         wait(lambda: read(database, job_id).progress.get("step", 0) > 2)
-        first.send_signal(signal.SIGKILL)
-        first.wait()
-        with worker(stores):
-            job = wait_for(database, job_id)
-    assert job.state == JobState.SUCCEEDED, job.error
-    assert job.attempt == 2
-    assert job.result is not None
-    assert job.result["started_at_step"] > 0
-    assert_no_gap(events_of(database, job_id))
-
-
-def test_a_worker_that_is_told_to_stop_gives_its_job_back(
-    stores: Stores, database: Database, keeper: Keeper
-) -> None:
-    with worker(stores) as first:
-        job_id = submit(database, steps=60, sleep_s=0.05)
+        killed.send_signal(signal.SIGKILL)
+        killed.wait()
+    with worker(stores) as leaving:
         wait_for(database, job_id, JobState.RUNNING)
-    assert first.returncode == 0
-    assert read(database, job_id).attempt == 0
-    assert read(database, job_id).state == JobState.QUEUED
-    with worker(stores):
-        job = wait_for(database, job_id)
-    assert (job.state, job.attempt) == (JobState.SUCCEEDED, 1)
+        wait(lambda: read(database, job_id).fence == 2)
+    assert leaving.returncode == 0
+    given_back = read(database, job_id)
+    assert (given_back.state, given_back.attempt) == (
+        JobState.QUEUED,
+        1,
+    )  # a worker that leaves costs no attempt
+    request.getfixturevalue("running_worker")
+    job = wait_for(database, job_id)
+    assert (job.state, job.attempt, job.fence) == (JobState.SUCCEEDED, 2, 3)
+    assert job.result is not None
+    assert job.result["started_at_step"] > 2
+    assert_no_gap(events_of(database, job_id))
 
 
 @pytest.mark.usefixtures("running_worker")
