@@ -2,20 +2,39 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TaskID,
+    TaskProgressColumn,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
 from rich.table import Table
 
-from model_training.cli.console import err, out, print_table
+from model_training.cli.console import err, out, print_json
+from model_training.cli.dataset_report import show_report
 from model_training.cli.group import Group
 from model_training.contracts.files import FilePurpose
+from model_training.datasets.checks.batch import KEPT
+from model_training.datasets.checks.run import CheckOptions, DatasetFiles, check_dataset, total_bytes
+from model_training.datasets.checks.tokens import TokenizerFile
 from model_training.datasets.package.build import build_from_packages
 from model_training.datasets.package.records import Options
 from model_training.datasets.package.report import SIZE_HEAD, YIELD_HEAD, DatasetReport, size_rows, yield_rows
-from model_training.datasets.validation import check_file
+from model_training.datasets.sources import DataSource, read_sources, write_rows
+from model_training.datasets.validation import files_of
+from model_training.errors import UserError
+
+BIG = 16_000_000
+"""Bytes from which on files are checked by several processes, behind a bar."""
 
 app = typer.Typer(cls=Group, help="Build and check data sets.", no_args_is_help=True)
 
@@ -60,24 +79,79 @@ class _Follower:
 
 @app.command("check")
 def check(
-    file: Annotated[Path, typer.Argument(help="A JSON Lines file.")],
-    purpose: Annotated[FilePurpose, typer.Option(help="What the file is for.")] = FilePurpose.FINE_TUNE,
+    paths: Annotated[
+        list[Path], typer.Argument(help="Files, or folders of files: JSONL, JSON, CSV, Parquet.")
+    ],
+    purpose: Annotated[FilePurpose, typer.Option(help="What the files are for.")] = FilePurpose.FINE_TUNE,
+    validation: Annotated[
+        list[Path] | None, typer.Option(help="Validation rows: checked, and looked for in the training rows.")
+    ] = None,
+    evaluation: Annotated[
+        list[Path] | None, typer.Option(help="Evaluation items: checked, and looked for everywhere else.")
+    ] = None,
+    chunks: Annotated[list[Path] | None, typer.Option(help="Passages of the retrieval index.")] = None,
+    near_duplicates: Annotated[
+        bool, typer.Option("--near-duplicates", help="Find rows that hardly differ.")
+    ] = False,
+    tokenizer: Annotated[
+        Path | None, typer.Option(help="A model's folder or tokenizer.json: report lengths in tokens.")
+    ] = None,
+    max_length: Annotated[int | None, typer.Option(min=1, help="Tokens of a row at most.")] = None,
+    workers: Annotated[int, typer.Option(min=0, help="Processes; 0 chooses by size.")] = 0,
+    show: Annotated[int, typer.Option(min=0, max=KEPT, help="Findings of each check that are shown.")] = 5,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON for programs.")] = False,
 ) -> None:
-    """Check a file row by row, as the platform does when it is uploaded. Ends with 1 if a row is faulty."""
-    report = check_file(file, purpose)
-    kinds = ", ".join(f"{kind} {count}" for kind, count in report.kinds.items()) or "none"
-    out.print(
-        f"{file.name}: {report.rows} rows ({kinds}), {report.characters} characters, {report.duplicates} duplicates."
+    """Check data before it is uploaded: rows, duplicates, conflicts, secrets, leaks. Ends with 1 if there are errors."""
+    if max_length is not None and tokenizer is None:
+        raise UserError("--max-length counts tokens.", hint="Name the model's folder with --tokenizer.")
+    given = files_of(paths, purpose)
+    files = DatasetFiles(
+        training=given.training,
+        validation=validation or (),
+        evaluation=[*given.evaluation, *(evaluation or ())],
+        chunks=[*given.chunks, *(chunks or ())],
     )
-    print_table(
-        ("row", "field", "fault"),
-        [(fault.row, fault.field or "-", fault.message) for fault in report.faults],
-        "No faults.",
+    size = total_bytes(files)
+    options = CheckOptions(
+        near_duplicates=near_duplicates,
+        counter=TokenizerFile.find(tokenizer) if tokenizer else None,
+        max_length=max_length,
+        workers=workers or (os.cpu_count() or 1 if size > BIG else 1),
     )
-    if report.fault_count > len(report.faults):
-        out.print(f"{report.fault_count} faults in all; the first {len(report.faults)} are shown.")
-    if report.fault_count:
+    with _byte_bars(hidden=size <= BIG) as bars:
+        report = check_dataset(files, options, _Follower(bars))
+    if as_json:
+        print_json(report)
+    else:
+        show_report(report, out, show)
+    if report.errors:
         raise typer.Exit(1)
+
+
+@app.command("combine")
+def combine(
+    sources: Annotated[
+        list[str], typer.Argument(help="PATH or PATH=WEIGHT; 2 uses every row twice, 0.5 half of them.")
+    ],
+    file: Annotated[Path, typer.Option("--out", "-o", help="The JSONL file to write; it is replaced.")],
+    seed: Annotated[int, typer.Option(help="Another seed takes other rows of a broken weight.")] = 0,
+) -> None:
+    """Write training rows of several files and folders, of any format and shape, into one file to upload."""
+    count = write_rows(file, read_sources([DataSource.parse(text) for text in sources], seed))
+    out.print(f"{file}: {count:,} rows. Check it with `mt dataset check {file}`.", soft_wrap=True)
+
+
+def _byte_bars(*, hidden: bool) -> Progress:
+    return Progress(
+        TextColumn("{task.description}"),
+        BarColumn(bar_width=28),
+        TaskProgressColumn(),
+        TimeElapsedColumn(),
+        TextColumn("left"),
+        TimeRemainingColumn(),
+        console=err,
+        disable=hidden,
+    )
 
 
 def _bars() -> Progress:

@@ -126,3 +126,22 @@ class CheckReport(Reply):
     def warnings(self) -> int:
         """Findings for a person to judge."""
         return sum(count for check, count in self.counts.items() if check not in ERRORS)
+
+
+ADVICE: dict[Check, str] = {
+    Check.FILE: "The file cannot be used as a whole. Save it again as JSONL, JSON, CSV or Parquet.",
+    Check.ENCODING: "The text is not UTF-8. Save the file as UTF-8, or delete the rows.",
+    Check.SCHEMA: "Rows lack a field, or hold one of the wrong type. Mend or delete them.",
+    Check.EMPTY: "Nothing can be learnt from an empty text. Write it, or delete the rows.",
+    Check.ID: "Ids must differ within a file. Rename or leave them out.",
+    Check.SECRET: "A model recites what it learns. Withdraw the key and delete it here.",
+    Check.LEAK: "The evaluation would measure memory. Delete these rows, or the items.",
+    Check.OVERLAP: "Validation would measure memory. Training leaves these validation rows out.",
+    Check.NEAR_LEAK: "Almost an evaluation or validation text. Compare the two; delete one.",
+    Check.GARBLED: "The text was decoded wrongly once. Export it again from its source.",
+    Check.DUPLICATE: "Repeated rows count more than others. Delete them unless that is meant.",
+    Check.NEAR_DUPLICATE: "Rows that hardly differ teach little. Keep one of each.",
+    Check.CONFLICT: "One question, several answers: the model learns neither. Keep the right one.",
+    Check.OVERLONG: "Ends of answers would not be learnt. Shorten the rows, or raise max_length.",
+}
+"""What a finding means, and the way out."""

@@ -13,6 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from model_training.contracts.chat import ChatMessage
 from model_training.contracts.indexes import Source
+from model_training.datasets.findings import Check
 from model_training.datasets.formats.jsonl import decode_line
 from model_training.datasets.formats.read import read_records
 from model_training.datasets.formats.record import MAX_LINE_BYTES, Record, RowError, json_type
@@ -37,9 +38,9 @@ class TrainingRow(BaseModel):
     question: str = Field(min_length=1)
     answer: str = Field(min_length=1)
     function: str | None = None
-    source: Source = Source()
+    source: Source = Field(default_factory=Source)
     split: Literal["train", "validation"] | None = None
-    context: list[ChatMessage] = []
+    context: list[ChatMessage] = Field(default_factory=list[ChatMessage])
 
     @property
     def group(self) -> str | None:
@@ -68,6 +69,8 @@ def parse_row(data: Any) -> TrainingRow:
         return TrainingRow.model_validate(fields)
     except ValidationError as error:
         first = error.errors()[0]
+        if first["type"] == "string_unicode":
+            raise RowError("is no Unicode text", str(first["loc"][0]), Check.ENCODING) from error
         raise RowError(first["msg"], ".".join(str(part) for part in first["loc"])) from error
 
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Sequence
+import os
+import tempfile
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -93,6 +95,27 @@ def read_sources(sources: Sequence[DataSource], seed: int = 0) -> Iterator[Train
                 for copy in range(_times(source.weight, f"{seed}:{place}:{file.name}:{row.id}")):
                     name = identity if copy == 0 else f"{identity}#{copy + 1}"
                     yield row.model_copy(update={"id": name})
+
+
+def write_rows(path: Path, rows: Iterable[TrainingRow]) -> int:
+    """Write rows as JSONL, whole or not at all; how many they were.
+
+    Raises:
+        UserError: from `rows`; the file is then as it was.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    count = 0
+    handle, name = tempfile.mkstemp(prefix=f".{path.name}-", dir=path.parent)
+    try:
+        with os.fdopen(handle, "w", encoding="utf-8") as file:
+            for row in rows:
+                file.write(row.model_dump_json(exclude_defaults=True) + "\n")
+                count += 1
+        os.replace(name, path)
+    except BaseException:
+        Path(name).unlink(missing_ok=True)
+        raise
+    return count
 
 
 def _times(weight: float, key: str) -> int:

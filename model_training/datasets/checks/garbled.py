@@ -8,7 +8,6 @@ _CONTROL = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1a\x1c-\x1f\x7f]")
 _MOJIBAKE = re.compile(
     "[\u00c2\u00c3][\u0080-\u00bf]|\u00e2\u20ac[\u0153\u009d\u2122\u201c\u201d\u02dc\u00a6]|\u00ef\u00bb\u00bf"
 )
-SHOWN = 12  # characters of the text that a finding shows
 
 
 def garbled(text: str) -> str | None:
@@ -20,8 +19,8 @@ def garbled(text: str) -> str | None:
     if (at := text.find("\ufffd")) >= 0:
         return f"holds U+FFFD at character {at + 1}: what stood there was lost when the text was decoded"
     if found := _MOJIBAKE.search(text):
-        piece = text[max(0, found.start() - SHOWN) : found.end() + SHOWN].replace("\n", " ")
-        return f"looks like UTF-8 that was read as another encoding: …{piece}…"
+        where = f"{found.group()!r} at character {found.start() + 1}"
+        return f"looks like UTF-8 that was read as another encoding: {where}"
     return None
 
 

@@ -83,7 +83,7 @@ def measure(
 def _cut(total: int, answer: int, max_length: int) -> str:
     cut = total - max_length
     what = (
-        f"all {answer} tokens of the answer, and the row would teach nothing"
+        f"the whole answer ({answer} tokens), and the row would teach nothing"
         if cut >= answer
         else f"the last {cut} of the answer's {answer} tokens"
     )

@@ -6,7 +6,6 @@ of all rows (about 40 bytes a row) are in memory.
 
 from __future__ import annotations
 
-import re
 import tempfile
 from array import array
 from collections.abc import Iterator, Sequence
@@ -23,7 +22,6 @@ BAND_SIZE = 5
 SIMILAR = 0.85
 """Estimated Jaccard similarity from which on a row is reported; its standard error is 0.045 there."""
 COMPARED_AT_ONCE = 16384
-_WORD = re.compile(r"\w+")
 
 
 @dataclass(frozen=True)
@@ -132,7 +130,7 @@ class NearDuplicates:
 
 def shingles(text: str) -> list[str]:
     """Trigrams of words; the words themselves where there are too few."""
-    words = _WORD.findall(text.lower())
+    words = text.lower().split()
     if len(words) < 3:
         return words or [text]
     return [" ".join(three) for three in zip(words, words[1:], words[2:], strict=False)]

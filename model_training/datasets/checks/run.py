@@ -95,6 +95,15 @@ def check_dataset(
         return run.report(time.monotonic() - began)
 
 
+def total_bytes(files: DatasetFiles) -> int:
+    """The size of all files.
+
+    Raises:
+        UserError: a file is missing or cannot be read, or a folder has no data files.
+    """
+    return sum(file.bytes for file in _list(files))
+
+
 class _Run:
     """One check: what is known so far."""
 
