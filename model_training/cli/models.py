@@ -1,4 +1,4 @@
-"""`mt models`: what can answer."""
+"""`mt models`: what can answer, and which of them is the champion."""
 
 from __future__ import annotations
 
@@ -8,10 +8,14 @@ from typing import Annotated
 import typer
 
 from model_training.cli.console import out, print_json, print_table, when
+from model_training.cli.prepare import prepare
 from model_training.client.client import Client
 
-app = typer.Typer(help="List and show models, bring in adapters.", no_args_is_help=True)
+app = typer.Typer(help="Prepare, list and show models, bring in adapters.", no_args_is_help=True)
+app.command()(prepare)
 
+ModelId = Annotated[str, typer.Argument(help="A base's name, or a tuned model's id.")]
+Reason = Annotated[str, typer.Option("--reason", "-r", help="Why, for whoever reads the history.")]
 AsJson = Annotated[bool, typer.Option("--json", help="For programs.")]
 
 
@@ -24,14 +28,14 @@ def list_models(as_json: AsJson = False) -> None:
         print_json(models)
         return
     print_table(
-        ("model", "base", "state", "created", "made by"),
-        ((m.id, m.root or "-", m.state, when(m.created), m.job_id or "-") for m in models),
+        ("model", "base", "state", "created"),
+        ((m.id, m.root or "-", ", ".join([m.state, *m.aliases]), when(m.created)) for m in models),
         "There are no models.",
     )
 
 
 @app.command()
-def show(model_id: Annotated[str, typer.Argument(help="A base's name, or a tuned model's id.")]) -> None:
+def show(model_id: ModelId) -> None:
     """Show one model with its lineage, as JSON."""
     with Client() as client:
         print_json(client.models.get(model_id))
@@ -45,3 +49,42 @@ def import_adapter(
     with Client() as client:
         model = client.models.import_adapter(directory)
     out.print(f"{model.id} (base {model.root}, {model.state})")
+
+
+@app.command()
+def promote(model_id: ModelId, reason: Reason = "") -> None:
+    """Let `champion` point at a model; whoever asks `champion` is answered by it from now on."""
+    with Client() as client:
+        alias = client.models.promote(model_id, reason=reason)
+    out.print(f"{alias.alias} is {alias.model} (version {alias.version}); back with `mt models rollback`")
+
+
+@app.command()
+def rollback(reason: Reason = "") -> None:
+    """Let `champion` point where it did before its last promotion."""
+    with Client() as client:
+        alias = client.models.rollback(reason=reason)
+    out.print(f"{alias.alias} is {alias.model} again (version {alias.version})")
+
+
+@app.command()
+def history(as_json: AsJson = False) -> None:
+    """List where `champion` pointed, newest first."""
+    with Client() as client:
+        moves = client.models.champion_history().data
+    if as_json:
+        print_json(moves)
+        return
+    print_table(
+        ("model", "version", "since", "reason"),
+        ((move.model, move.version, when(move.created_at), move.reason or "-") for move in moves),
+        "No model was ever promoted; `mt models promote` does.",
+    )
+
+
+@app.command()
+def delete(model_id: ModelId) -> None:
+    """Forget a tuned model; refused while it is the champion or a job needs it."""
+    with Client() as client:
+        client.models.delete(model_id)
+    out.print(f"{model_id} deleted")

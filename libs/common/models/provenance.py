@@ -89,11 +89,11 @@ def add_licence(source: Source, directory: Path) -> str:
         The sentence that a person is shown once, when the model is prepared.
     """
     notice = directory / NOTICE_FILE
-    if not notice.exists():
+    text = notice.read_text(encoding="utf-8").rstrip() + "\n\n" if notice.is_file() else ""
+    if _NOTICES[source.licence] not in text:
         revision = f" at revision {source.revision}" if source.revision else ""
-        notice.write_text(
-            f"{_NOTICES[source.licence]}.\n\nModel: {source.origin}{revision}.\n", encoding="utf-8"
-        )
+        text += f"{_NOTICES[source.licence]}.\n\nModel: {source.origin}{revision}.\n"
+        notice.write_text(text, encoding="utf-8")
     if source.licence == "Gemma Terms of Use" and not (directory / TERMS_FILE).exists():
         _copy_terms(directory)
     texts = [name for name in LICENCE_FILES if name != SOURCE_FILE and (directory / name).is_file()]

@@ -63,12 +63,12 @@ class ModelStore:
             raise ModelNotPrepared(
                 f"{path} is not a complete model: {missing[0]} is missing.",
                 param="model",
-                hint=f"Move the directory away and run `python -m libs.common.models.prepare {name}`.",
+                hint=f"Move the directory away and run `mt models prepare {name}`.",
             )
         raise ModelNotPrepared(
             f"The model {name!r} is not prepared: {path} does not exist.",
             param="model",
-            hint=f"Run `python -m libs.common.models.prepare {name}` once.",
+            hint=f"Run `mt models prepare {name}` once.",
         )
 
     def is_prepared(self, name: str) -> bool:

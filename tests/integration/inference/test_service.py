@@ -224,7 +224,7 @@ def test_refusals_say_what_is_wrong(served: Served) -> None:
     with pytest.raises(openai.NotFoundError, match="no model 'gemma-9'"):
         served.client.chat.completions.create(model="gemma-9", messages=QUESTION)
     with pytest.raises(
-        openai.InternalServerError, match=r"not prepared.*python -m libs.common.models.prepare gemma-3-1b"
+        openai.InternalServerError, match=r"not prepared.*mt models prepare gemma-3-1b"
     ):
         served.client.chat.completions.create(model="gemma-3-1b", messages=QUESTION)
     with pytest.raises(openai.BadRequestError, match=r"has \d{3,} tokens and the model's window 256"):

@@ -147,7 +147,7 @@ def test_prepared_once_and_resolved_ever_after(wheel: Path, tmp_path: Path) -> N
     store = ModelStore(tmp_path / "models")
     with pytest.raises(ModelNotPrepared, match="not prepared") as caught:
         store.resolve("tiny-wheel")
-    assert "python -m libs.common.models.prepare tiny-wheel" in (caught.value.hint or "")
+    assert "mt models prepare tiny-wheel" in (caught.value.hint or "")
     path = store.prepare("tiny-wheel")
     before = (path / "model.safetensors").stat().st_mtime_ns
     assert store.prepare("tiny-wheel") == store.resolve("tiny-wheel") == path
