@@ -26,13 +26,14 @@ class Neighbours:
 
     def __init__(self) -> None:
         self.document: dict[str, Any] = {"paths": {}}
-        self.asked: list[dict[str, Any]] = []
 
     async def answer(self, request: Request) -> Response:
         """The example of the operation with this path."""
         if request.method == "POST":
             body = await request.json()
-            self.asked.append(body)
+            if "break" in json.dumps(body.get("messages", [])):
+                problem = {"title": "Away", "status": 503, "detail": "Nobody is here.", "code": "unavailable"}
+                return JSONResponse(problem, 503, media_type="application/problem+json")
             if body.get("stream"):
                 return StreamingResponse(_stream(), media_type="text/event-stream")
         for template, operations in self.document["paths"].items():
