@@ -63,7 +63,8 @@ def dry_run(session: Session, principal: Principal, request: FineTuningJobCreate
     if (file := request.validation_file) is not None:
         validation = _check(refusals, lambda: _report(session, principal, file, "validation_file"))
     _check(refusals, lambda: quotas.admit_job(session, principal))
-    answer = DryRun(model=request.model, accepted=False, refusals=refusals)
+    answer = DryRun(model=request.model, accepted=False)
+    answer.refusals = refusals  # the list itself, not a copy: more may come
     if config is not None:
         if model_dir.is_dir():
             _check(refusals, lambda: ModelStore(model_dir).resolve(config.model_name), "model")
@@ -71,7 +72,7 @@ def dry_run(session: Session, principal: Principal, request: FineTuningJobCreate
         if training is not None and (request.validation_file is None or validation is not None):
             past = _past(session, principal, config.model_name)
             _estimate(answer, config, (training, validation), past, _shape(config, model_dir))
-    answer.accepted = not refusals
+    answer.accepted = not answer.refusals
     return answer
 
 
