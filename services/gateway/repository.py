@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import Any, TypeVar
 
-from sqlalchemy import ColumnElement, String, cast, func, select
+from sqlalchemy import ColumnElement, Select, String, cast, func, select
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import InstrumentedAttribute, Session
 
@@ -283,10 +283,28 @@ def locked_project(session: Session, project_id: str) -> ProjectRow | None:
 
 def open_jobs(session: Session, project_id: str, created_by: str | None, most: int) -> int:
     """Unfinished jobs of a project, or of one key in it, counted no further than `most`."""
+    return session.scalar(_open_jobs(project_id, created_by, most)) or 0
+
+
+def quotas_and_open_jobs(
+    session: Session, project_id: str, key_id: str | None, most: tuple[int, int]
+) -> tuple[dict[str, Any] | None, int, int]:
+    """A project's quotas, and the unfinished jobs of the project and of a key, counted as far as `most`."""
+    row = session.execute(
+        select(
+            select(ProjectRow.quotas).where(ProjectRow.id == project_id).scalar_subquery(),
+            _open_jobs(project_id, None, most[0]).scalar_subquery(),
+            _open_jobs(project_id, key_id or "", most[1]).scalar_subquery(),
+        )
+    ).one()
+    return row[0], row[1], row[2]
+
+
+def _open_jobs(project_id: str, created_by: str | None, most: int) -> Select[int]:
     query = select(JobRow.id).where(JobRow.project_id == project_id, JobRow.finished_at.is_(None))
     if created_by is not None:
         query = query.where(JobRow.created_by == created_by)
-    return session.scalar(select(func.count()).select_from(query.limit(most).subquery())) or 0
+    return select(func.count()).select_from(query.limit(most).subquery())
 
 
 def running_jobs(session: Session, project_id: str) -> int:

@@ -26,28 +26,29 @@ def append(
 ) -> None:
     """Append one event. The job row must be locked by this transaction."""
     job.last_sequence += 1
-    session.add(record(job, job.last_sequence, message, type=type, level=level, data=data))
+    values = values_of(job.id, job.last_sequence, message, type=type, level=level, data=data)
+    session.add(JobEventRow(**values))
 
 
-def record(
-    job: JobRow,
+def values_of(
+    job_id: str,
     sequence: int,
     message: str,
     *,
     type: str = "message",
     level: Level = "info",
     data: dict[str, Any] | None = None,
-) -> JobEventRow:
-    """An event that is not stored yet."""
-    return JobEventRow(
-        job_id=job.id,
-        sequence=sequence,
-        level=level,
-        type=type,
-        message=message[:4000],
-        data=data or {},
-        created_at=func.clock_timestamp(),
-    )
+) -> dict[str, Any]:
+    """The columns of an event."""
+    return {
+        "job_id": job_id,
+        "sequence": sequence,
+        "level": level,
+        "type": type,
+        "message": message[:4000],
+        "data": data or {},
+        "created_at": func.clock_timestamp(),
+    }
 
 
 def notify(session: Session, job_id: str) -> None:

@@ -9,10 +9,10 @@ from collections.abc import Mapping
 from datetime import timedelta
 from typing import Any, Literal
 
-from sqlalchemy import func, select
+from sqlalchemy import func, insert, select
 from sqlalchemy.orm import Session
 
-from libs.common.db.tables import JobRow, OutboxRow, ProjectRow
+from libs.common.db.tables import JobEventRow, JobRow, OutboxRow, ProjectRow
 from libs.common.errors import IllegalTransition, LeaseLost, NotFound
 from libs.common.ids import JOB_PREFIX, new_id
 from libs.common.jobs import events
@@ -59,37 +59,37 @@ def create(
         input_hash: what the work depends on; a finished job with the same hash may be used again.
         created_by: the key that asked for it.
     """
+    job_id = new_id(JOB_PREFIX[kind])
     rings = (
         kind is not JobKind.PIPELINE
-    )  # no worker takes pipelines: the keeper's driver finds them by itself
-    job = JobRow(
-        id=new_id(JOB_PREFIX[kind]),
-        project_id=project_id,
-        kind=kind.value,
-        state=S.QUEUED.value,
-        spec=spec,
-        meta=metadata or {},
-        progress={},
-        max_attempts=max_attempts,
-        attempt=0,
-        fence=0,
-        last_sequence=1,  # of the event below: the row is written once
-        cancel_requested=False,
-        pause_requested=False,
-        priority=priority,
-        pipeline_id=pipeline_id,
-        input_hash=input_hash,
-        created_by=created_by,
-        queued_at=func.clock_timestamp(),
-        rung_at=func.clock_timestamp() if rings else None,
+    )  # no worker takes pipelines; the keeper's driver finds them by itself
+    state = {"state": S.QUEUED.value}
+    event = events.values_of(job_id, 1, "The job is queued.", type="state", data=state)
+    row = (
+        insert(JobRow)
+        .values(
+            id=job_id,
+            project_id=project_id,
+            kind=kind.value,
+            state=S.QUEUED.value,
+            spec=spec,
+            meta=metadata or {},
+            max_attempts=max_attempts,
+            last_sequence=1,
+            priority=priority,
+            pipeline_id=pipeline_id,
+            input_hash=input_hash,
+            created_by=created_by,
+            queued_at=func.clock_timestamp(),
+            rung_at=func.clock_timestamp() if rings else None,
+        )
+        .returning(JobRow)
+        .add_cte(insert(JobEventRow).values(event).returning(JobEventRow.sequence).cte("first_event"))
     )
-    session.add(job)
-    session.flush()
-    data = {"state": S.QUEUED.value}
-    session.add(events.record(job, 1, "The job is queued.", type="state", data=data))
     if rings:
-        session.add(OutboxRow(job_id=job.id, queue=job.kind))
-    return job
+        bell = insert(OutboxRow).values(job_id=job_id, queue=kind.value).returning(OutboxRow.id)
+        row = row.add_cte(bell.cte("doorbell"))
+    return session.scalars(row).one()  # one statement: submissions are many, and each round trip counts
 
 
 def locked(session: Session, job_id: str) -> JobRow:

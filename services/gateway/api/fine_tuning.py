@@ -68,28 +68,28 @@ def list_jobs(
 def get(gateway: Parts, who: Reader, job_id: JobId) -> FineTuningJob:
     """One job in OpenAI's shape, with progress, effective settings and metrics."""
     with gateway.database.session() as session:
-        return fine_tuning.describe(session, jobs.require(session, who, job_id, TRAIN))
+        return fine_tuning.get(session, who, job_id)
 
 
 @router.post("/{job_id}/cancel", summary="Cancel a fine-tuning job")
 def cancel(gateway: Parts, who: Submitter, job_id: JobId) -> FineTuningJob:
     """Ask the job to end for good; what it has committed stays."""
     with gateway.database.session() as session:
-        return fine_tuning.describe(session, jobs.cancel(session, who, job_id, TRAIN))
+        return fine_tuning.describe(jobs.cancel(session, who, job_id, TRAIN))
 
 
 @router.post("/{job_id}/pause", summary="Pause a fine-tuning job")
 def pause(gateway: Parts, who: Submitter, job_id: JobId) -> FineTuningJob:
     """Ask the job to write a checkpoint and free its worker."""
     with gateway.database.session() as session:
-        return fine_tuning.describe(session, jobs.pause(session, who, job_id, TRAIN))
+        return fine_tuning.describe(jobs.pause(session, who, job_id, TRAIN))
 
 
 @router.post("/{job_id}/resume", summary="Resume a fine-tuning job")
 def resume(gateway: Parts, who: Submitter, job_id: JobId) -> FineTuningJob:
     """Queue a paused job again; it goes on from its last checkpoint."""
     with gateway.database.session() as session:
-        return fine_tuning.describe(session, jobs.resume(session, who, job_id, TRAIN))
+        return fine_tuning.describe(jobs.resume(session, who, job_id, TRAIN))
 
 
 @router.get("/{job_id}/events", summary="List a job's events")

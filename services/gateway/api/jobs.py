@@ -45,28 +45,28 @@ def list_jobs(
 def get(gateway: Parts, who: Reader, job_id: JobId) -> Job:
     """State, progress, attempts, error and result."""
     with gateway.database.session() as session:
-        return jobs.describe(session, jobs.require(session, who, job_id))
+        return jobs.get(session, who, job_id)
 
 
 @router.post("/{job_id}/cancel", summary="Cancel a job")
 def cancel(gateway: Parts, who: Submitter, job_id: JobId) -> Job:
     """Ask the job to end for good."""
     with gateway.database.session() as session:
-        return jobs.describe(session, jobs.cancel(session, who, job_id))
+        return jobs.describe(jobs.cancel(session, who, job_id))
 
 
 @router.post("/{job_id}/pause", summary="Pause a job")
 def pause(gateway: Parts, who: Submitter, job_id: JobId) -> Job:
     """Ask the job to stop where it can go on later."""
     with gateway.database.session() as session:
-        return jobs.describe(session, jobs.pause(session, who, job_id))
+        return jobs.describe(jobs.pause(session, who, job_id))
 
 
 @router.post("/{job_id}/resume", summary="Resume a job")
 def resume(gateway: Parts, who: Submitter, job_id: JobId) -> Job:
     """Queue a paused job again."""
     with gateway.database.session() as session:
-        return jobs.describe(session, jobs.resume(session, who, job_id))
+        return jobs.describe(jobs.resume(session, who, job_id))
 
 
 @router.get("/{job_id}/metrics", summary="Read a job's metrics")

@@ -51,7 +51,7 @@ def create(
         "seed": config.seed,
     }
     row = jobs.create(session, JobKind.TRAIN, principal, spec, request.metadata, max_attempts)
-    return describe(session, row)
+    return describe(row)
 
 
 def resolve(request: FineTuningJobCreate) -> TrainingConfig:
@@ -106,7 +106,13 @@ def _param_of(error: ConfigError) -> str | None:
     return "model" if field == "model_name" else field
 
 
-def describe(session: Session, row: JobRow) -> FineTuningJob:
+def get(session: Session, principal: Principal, job_id: str) -> FineTuningJob:
+    """One fine-tuning job, with its place in the line."""
+    row = jobs.require(session, principal, job_id, JobKind.TRAIN)
+    return describe(row, repository.queue_position(session, row))
+
+
+def describe(row: JobRow, queue_position: int | None = None) -> FineTuningJob:
     """A job in OpenAI's shape."""
     result = row.result or {}
     config = row.spec["config"]
@@ -135,7 +141,7 @@ def describe(session: Session, row: JobRow) -> FineTuningJob:
         metrics={k: v for k, v in result.get("metrics", {}).items() if isinstance(v, int | float)},
         early_stopped=result.get("early_stopped", False),
         best_step=result.get("best_step"),
-        queue_position=repository.queue_position(session, row),
+        queue_position=queue_position,
     )
 
 
@@ -144,7 +150,7 @@ def list_page(
 ) -> Page[FineTuningJob]:
     """One page of fine-tuning jobs."""
     rows, more = jobs.list_rows(session, principal, after=after, limit=limit, kind=JobKind.TRAIN, state=state)
-    return Page.of([describe(session, row) for row in rows], more)
+    return Page.of([describe(row) for row in rows], more)
 
 
 def events(

@@ -84,7 +84,7 @@ def list_jobs(
 ) -> Page[Job]:
     """One page of jobs."""
     rows, more = list_rows(session, principal, after=after, limit=limit, kind=kind, state=state)
-    return Page.of([describe(session, row) for row in rows], more)
+    return Page.of([describe(row) for row in rows], more)
 
 
 def cancel(session: Session, principal: Principal, job_id: str, kind: JobKind | None = None) -> JobRow:
@@ -111,8 +111,14 @@ def resume(session: Session, principal: Principal, job_id: str, kind: JobKind | 
     return row
 
 
-def describe(session: Session, row: JobRow) -> Job:
-    """A job as the API shows it."""
+def get(session: Session, principal: Principal, job_id: str) -> Job:
+    """One job, with its place in the line."""
+    row = require(session, principal, job_id)
+    return describe(row, repository.queue_position(session, row))
+
+
+def describe(row: JobRow, queue_position: int | None = None) -> Job:
+    """A job as the API shows it. The place in the line is left out of lists and of new jobs: it takes a look at the line."""
     return Job(
         id=row.id,
         kind=JobKind(row.kind),
@@ -123,7 +129,7 @@ def describe(session: Session, row: JobRow) -> Job:
         progress=progress_of(row),
         attempt=row.attempt,
         max_attempts=row.max_attempts,
-        queue_position=repository.queue_position(session, row),
+        queue_position=queue_position,
         error=error_of(row),
         spec=row.spec,
         result=row.result,

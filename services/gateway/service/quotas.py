@@ -38,18 +38,24 @@ def admit_job(session: Session, principal: Principal) -> None:
     """
     if principal.admitted:
         return  # its pipeline was counted; were its steps too, a full project's pipelines could never end
-    own = quotas_of(session, principal.project_id).max_open_jobs
+    allowance = principal.allowance
+    most = (allowance.open_jobs_of_project or 0, allowance.open_jobs_of_key or 0)
+    quotas, of_project, of_key = repository.quotas_and_open_jobs(
+        session, principal.project_id, principal.key_id, most
+    )
+    own = Quotas.model_validate(quotas or {}).max_open_jobs
     if own is not None:
         repository.locked_project(session, principal.project_id)
-        _require_fewer(session, principal, None, own, f"project {principal.project_id}")
-    elif (most := principal.allowance.open_jobs_of_project) is not None:
-        _require_fewer(session, principal, None, most, f"project {principal.project_id}")
-    if principal.key_id is not None and (most := principal.allowance.open_jobs_of_key) is not None:
-        _require_fewer(session, principal, principal.key_id, most, "this key")
+        count = repository.open_jobs(session, principal.project_id, None, own)
+        _require_fewer(count, own, f"project {principal.project_id}")
+    elif allowance.open_jobs_of_project is not None:
+        _require_fewer(of_project, allowance.open_jobs_of_project, f"project {principal.project_id}")
+    if principal.key_id is not None and allowance.open_jobs_of_key is not None:
+        _require_fewer(of_key, allowance.open_jobs_of_key, "this key")
 
 
-def _require_fewer(session: Session, principal: Principal, key_id: str | None, most: int, whose: str) -> None:
-    if repository.open_jobs(session, principal.project_id, key_id, most) >= most:
+def _require_fewer(count: int, most: int, whose: str) -> None:
+    if count >= most:
         raise QuotaExceeded(
             f"There are {most} unfinished jobs of {whose}, and no more are allowed.",
             hint="Wait until some have ended, or cancel some.",
