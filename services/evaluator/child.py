@@ -17,6 +17,7 @@ from services.evaluator.prompts import ModelTraits, PromptBuilder
 from services.evaluator.sandbox.pool import Sandbox
 from services.evaluator.service import CONCURRENCY, Evaluation
 from services.evaluator.settings import EvaluatorSettings
+from services.evaluator.stopwatch import Stopwatch
 from services.evaluator.suites import load_suite
 
 
@@ -47,7 +48,8 @@ def _evaluate(context: ChildContext, settings: EvaluatorSettings) -> dict[str, A
         isolation = sandbox.isolation
         level = "info" if isolation.level == "namespaces" else "warn"
         context.event(f"Answers are run in isolation: {isolation.text}.", level=level)
-        totals = Evaluation(models.ask, Grader(sandbox), prompts, context).run(items, set(spec["done"]))
+        watch = Stopwatch(context, context.workdir / "elapsed_s")
+        Evaluation(models.ask, Grader(sandbox), prompts, watch).run(items, set(spec["done"]))
         documented = sorted(sandbox.documented)
     models.close()
     return {
@@ -58,7 +60,7 @@ def _evaluate(context: ChildContext, settings: EvaluatorSettings) -> dict[str, A
         "isolation_level": isolation.level,
         "documentation_in_reach": documented,
         "metric_signatures": signatures() if any(isinstance(item.check, TextCheck) for item in items) else {},
-        "duration_s": totals.duration_s,
+        "duration_s": watch.elapsed_s,
     }
 
 
