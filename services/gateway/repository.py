@@ -120,6 +120,12 @@ def model_of_job(session: Session, job_id: str) -> ModelRow | None:
     return session.scalars(select(ModelRow).where(ModelRow.job_id == job_id)).first()
 
 
+def model_of_artifact(session: Session, project_id: str, artifact: str) -> ModelRow | None:
+    """The project's oldest model with this adapter."""
+    query = select(ModelRow).where(ModelRow.project_id == project_id, ModelRow.artifact == artifact)
+    return session.scalars(query.order_by(ModelRow.id).limit(1)).one_or_none()
+
+
 def checkpoints(session: Session, job_id: str) -> list[CheckpointRow]:
     """Committed checkpoints of a job, newest first."""
     query = select(CheckpointRow).where(CheckpointRow.job_id == job_id).order_by(CheckpointRow.step.desc())

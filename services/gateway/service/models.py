@@ -178,7 +178,7 @@ def import_adapter(
     uploads: Sequence[Upload],
     key: str | None = None,
 ) -> dict[str, Any]:
-    """Store the files of a LoRA adapter as an artifact and make a model of it.
+    """Store the files of a LoRA adapter as an artifact and make a model of it; the same files are the same model.
 
     Raises:
         InvalidInput: a file is missing or of a kind that is not taken (pickles never are), or the base is unknown.
@@ -197,6 +197,9 @@ def import_adapter(
 def _add(
     session: Session, principal: Principal, base: CatalogueEntry, artifact: str, size: int
 ) -> ModelObject:
+    known = repository.model_of_artifact(session, principal.project_id, artifact)
+    if known is not None:
+        return describe(known)
     repository.add_artifact(session, ArtifactRow(sha256=artifact, kind="adapter", bytes=size, job_id=None))
     row = ModelRow(
         id=new_id("model"),
