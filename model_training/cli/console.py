@@ -21,7 +21,10 @@ err = Console(stderr=True, highlight=False)
 
 def complain(error: UserError) -> None:
     """One clear sentence, and the way out below it."""
-    err.print(Text.assemble(("Error: ", "bold red"), error.message), soft_wrap=True)
+    prefix = (
+        "" if error.exit_code == INTERRUPTED else "Error: "
+    )  # whoever pressed Ctrl-C knows that it is none
+    err.print(Text.assemble((prefix, "bold red"), error.message), soft_wrap=True)
     if error.hint:
         err.print(Text(f"Hint: {error.hint}", style="cyan"), soft_wrap=True)
 
@@ -90,6 +93,11 @@ def when(moment: datetime | int | float | None) -> str:
         else moment.astimezone()
     )
     return local.strftime("%Y-%m-%d %H:%M:%S")
+
+
+def when_short(moment: datetime) -> str:
+    """A moment in the machine's own time zone without year and seconds, for tables that are wide already."""
+    return moment.astimezone().strftime("%m-%d %H:%M")
 
 
 def duration(seconds: float | None) -> str:

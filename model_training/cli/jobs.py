@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 from rich.text import Text
 
-from model_training.cli.console import duration, out, print_json, print_table, when
+from model_training.cli.console import duration, out, print_json, print_table, when, when_short
 from model_training.cli.progress import Detached
 from model_training.cli.progress import watch as watch_job
 from model_training.client.client import Client
@@ -36,9 +36,16 @@ def list_jobs(
         print_json(jobs)
         return
     print_table(
-        ("job", "kind", "state", "progress", "created", "took"),
+        ("job", "kind", "state", "done", "created", "took"),
         (
-            (j.id, j.kind.value, j.state.value, f"{j.progress.fraction:.0%}", when(j.created_at), _took(j))
+            (
+                j.id,
+                j.kind.value,
+                j.state.value,
+                f"{j.progress.fraction:.0%}",
+                when_short(j.created_at),
+                _took(j),
+            )
             for j in jobs
         ),
         "There are no jobs.",
