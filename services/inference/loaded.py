@@ -106,7 +106,7 @@ class LoadedModels:
             tokenizer=tokenizer,
             template=template,
             stop_ids=_stop_ids(config, tokenizer, template),
-            window=min(self._max_window, int(config["max_position_embeddings"])),
+            window=min(self._max_window, int(_text_config(config)["max_position_embeddings"])),
         )
         self._bases[entry.name] = loaded
         return loaded
@@ -159,9 +159,14 @@ class LoadedModels:
             self._engine.unload(name)
 
 
+def _text_config(config: dict[str, Any]) -> dict[str, Any]:
+    """The language model's part of a config that has one for images too."""
+    return config.get("text_config") or config
+
+
 def _stop_ids(config: dict[str, Any], tokenizer: Any, template: PromptTemplate) -> frozenset[int]:
     """Tokens that end an answer: the model's own, and the template's special ones, which leave no text to find."""
-    ends = config.get("eos_token_id") or []
+    ends = config.get("eos_token_id") or _text_config(config).get("eos_token_id") or []
     ids = set(ends if isinstance(ends, list) else [ends])
     special = [tokenizer.token_to_id(text) for text in (template.answer_end, *template.stop)]
     ids.update(token for token in special if token is not None and tokenizer.decode([token]) == "")

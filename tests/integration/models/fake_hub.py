@@ -58,6 +58,8 @@ class FakeHub:
     """File name to the bytes after which its next transfer stands still until the server stops, once."""
     tamper: set[str] = field(default_factory=set)
     """Files of which the last byte is flipped on the way."""
+    shows_gated: bool = True
+    """Whether model information has sizes and checksums for those who may not read the files."""
     status: int | None = None
     """Answer everything with this status."""
     sent: list[Sent] = field(default_factory=list)
@@ -151,11 +153,14 @@ class _Handler(BaseHTTPRequestHandler):
         if commit is None:
             return
         repo = self.hub.repos[hub_id]
+        siblings = [_sibling(*item) for item in repo.commits[commit].items()]
+        if repo.gated and not self.hub.shows_gated and not self.hub.tokens.get(self._token() or ""):
+            siblings = [{"rfilename": one["rfilename"]} for one in siblings]
         body = {
             "id": hub_id,
             "sha": commit,
             "gated": "manual" if repo.gated else False,
-            "siblings": [_sibling(*item) for item in repo.commits[commit].items()],
+            "siblings": siblings,
         }
         self._json(body)
 

@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from huggingface_hub import snapshot_download
+from huggingface_hub import constants, snapshot_download
 from safetensors.numpy import save
 
 from libs.common.errors import Conflict, InvalidInput, NotFound, PlatformError
@@ -53,6 +53,7 @@ def files_of_a_model(values: int = 50_000, kind: str = "gemma3_text", seed: int 
 def hub(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[FakeHub]:
     for name in ("HF_TOKEN", "MT_HF_TOKEN", "HF_HUB_OFFLINE", "MT_OFFLINE", "TRANSFORMERS_OFFLINE"):
         monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr(constants, "HF_TOKEN_PATH", str(tmp_path / "no-token"))  # of the person who tests
     with FakeHub() as fake:
         monkeypatch.setenv("HF_ENDPOINT", fake.url)
         monkeypatch.setenv("MT_MODEL_DIR", str(tmp_path / "models"))
@@ -201,6 +202,13 @@ def test_a_gated_model_without_leave(
     assert re.search(way_out, caught.value.hint or "")
     assert not store.is_prepared("gemma-3-1b")
     assert hub.transfers(WEIGHTS) == []
+
+
+def test_a_gated_model_of_which_only_names_are_shown(hub: FakeHub, store: ModelStore) -> None:
+    publish(hub, gated=True)
+    hub.shows_gated = False
+    with pytest.raises(ModelGated, match="no token is set"):
+        store.prepare("gemma-3-1b")
 
 
 @pytest.mark.parametrize("variable", ["MT_OFFLINE", "HF_HUB_OFFLINE"])

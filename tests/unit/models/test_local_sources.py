@@ -6,6 +6,7 @@ import json
 import shutil
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any, cast
 
 import pytest
 from typer.testing import CliRunner
@@ -19,6 +20,8 @@ from libs.common.models.store import LICENCE_FILES, ModelStore
 from libs.common.testing.tiny_gemma import write_tiny_gemma
 from model_training.cli.main import app
 from model_training.config.catalogue import CATALOGUE, find_model, get_model
+from services.inference.adapters.tokenizer import load_tokenizer
+from services.inference.loaded import LoadedModels, Sources
 from tests.unit.models.test_store import write_gguf
 
 TEMPLATE = "{{ bos_token }}{% for m in messages %}<start_of_turn>{{ m.content }}<end_of_turn>\n{% endfor %}"
@@ -71,6 +74,26 @@ def test_a_folder_becomes_a_model_of_the_catalogue_that_transformers_loads(
     assert load_template(entry.template, path).own is not None
     shutil.rmtree(path)
     assert find_model("mine") is None
+
+
+class SilentEngine:
+    """An engine that loads nothing."""
+
+    def load(self, model: Any, decode: Any) -> None: ...
+
+
+def test_a_model_of_ones_own_is_served_by_its_own_template(folder: Path, store: ModelStore) -> None:
+    (folder / "chat_template.jinja").write_text(TEMPLATE, encoding="utf-8")
+    config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    nested = {"model_type": "gemma3", "text_config": config, "eos_token_id": [1, 5]}
+    (folder / "config.json").write_text(json.dumps(nested), encoding="utf-8")
+    prepare_from(store, folder)
+    sources = Sources(store, cast(Any, None), cast(Any, None), load_tokenizer)
+    models = LoadedModels(sources, cast(Any, SilentEngine()), max_tuned=1, max_window=100_000)
+    loaded = models.ensure("mine")
+    assert loaded.template.own is not None
+    assert loaded.template.stop == ("<end_of_turn>",)
+    assert (loaded.window, loaded.stop_ids) == (512, {1, 5})
 
 
 def test_a_gguf_file_becomes_a_model(tiny: Path, store: ModelStore, tmp_path: Path) -> None:

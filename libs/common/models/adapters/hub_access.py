@@ -111,7 +111,7 @@ class Hub:
             )
         if info.sha is None:
             raise HubUnreachable(f"{self._settings.endpoint} does not name the commit of {self._hub_id}.")
-        return info.sha, [self._file(sibling) for sibling in info.siblings or []]
+        return info.sha, [self._file(sibling, bool(info.gated)) for sibling in info.siblings or []]
 
     def download(self, file: HubFile, revision: str, directory: Path, tap: Tap) -> None:
         """Bring one file, going on with its part if there is one. It gets its name once its checksum is right.
@@ -155,9 +155,11 @@ class Hub:
             )
         return there
 
-    def _file(self, sibling: Any) -> HubFile:
+    def _file(self, sibling: Any, gated: bool) -> HubFile:
         if sibling.lfs is not None:
             return HubFile(sibling.rfilename, sibling.lfs.size, f"sha256:{sibling.lfs.sha256}")
+        if gated and sibling.blob_id is None:  # names may be shown where contents are not
+            raise self._gated()
         if sibling.blob_id is None or sibling.size is None:
             raise ModelNotPrepared(
                 f"{self._settings.endpoint} gives no checksum for {sibling.rfilename} of {self._hub_id}.",
