@@ -16,7 +16,9 @@ from starlette.routing import Route, compile_path
 from libs.common.db.engine import Database
 from libs.common.service import BackgroundServer
 from tests.conftest import Stores, free_ports
-from tests.integration.gateway.conftest import NEIGHBOURS, RunningGateway, running_gateway
+from tests.integration.gateway.conftest import NEIGHBOURS, RunningGateway, running_gateway, stores_home
+
+__all__ = ["document", "gateway", "neighbours", "stores_home"]
 
 CHUNK = {"id": "c", "object": "chat.completion.chunk", "created": 1, "model": "gemma-3-270m"}
 
@@ -76,11 +78,11 @@ def gateway(
     parts, url = neighbours
     others = {f"MT_{name}_URL": url for name in NEIGHBOURS if name != "GATEWAY"}
     with running_gateway(stores, others) as running:
-        parts.document = httpx.get(f"{running.url}/openapi.json").json()
+        parts.document = httpx.get(f"{running.url}/openapi.json", timeout=60).json()
         yield running
 
 
 @pytest.fixture(scope="session")
 def document(gateway: RunningGateway) -> dict[str, Any]:
     """What the gateway says of itself."""
-    return httpx.get(f"{gateway.url}/openapi.json").json()
+    return httpx.get(f"{gateway.url}/openapi.json", timeout=60).json()

@@ -33,10 +33,10 @@ class RunningGateway:
     process: subprocess.Popen[bytes]
     log: Path
 
-    def http(self, key: str | None = None, **options: object) -> httpx.Client:
+    def http(self, key: str | None = None, timeout: float = 60) -> httpx.Client:
         """A plain client with the key."""
         headers = {"Authorization": f"Bearer {key or self.key}"}
-        return httpx.Client(base_url=self.url, headers=headers, timeout=60, **options)  # pyright: ignore[reportArgumentType]
+        return httpx.Client(base_url=self.url, headers=headers, timeout=timeout)
 
     def kill(self) -> None:
         """End the process as a crash would."""
