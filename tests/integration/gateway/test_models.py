@@ -130,6 +130,7 @@ def test_an_import_sent_twice_happens_once(gateway: RunningGateway, database: Da
         again = http.post("/v1/models/import", files=files, headers=headers)
         assert first.status_code == 200, first.text
         assert first.json() == again.json()
+        assert http.post("/v1/models/import", files=files).json()["id"] == first.json()["id"]
         for name in ("../adapter_config.json", "a\u202ename.json", "model.bin"):
             bad = http.post("/v1/models/import", files=[*files, ("files", (name, b"{}"))])
             assert (bad.status_code, bad.json()["param"]) == (400, "files"), bad.text

@@ -169,6 +169,14 @@ def test_what_the_jobs_message_says_is_not_said_twice() -> None:
     assert shown.splitlines()[0] == "train ftjob_1  50% step 5/10, loss 1.2"
 
 
+def test_parts_of_a_way_that_nobody_counts_are_percent_only() -> None:
+    progress = JobProgress(fraction=0.045, step=45, total=1000, message="base is being asked")
+    job = make_job(JobState.RUNNING, progress=progress, kind=JobKind.COMPARE)
+    _, shown = watched([JobUpdate(job), JobUpdate(DONE)])
+    assert "45/1000" not in shown
+    assert "4% base is being asked" in shown
+
+
 def test_in_a_terminal_there_is_a_bar() -> None:
     _, shown = watched([*RUN], terminal=True)
     assert "━" in shown
@@ -176,13 +184,16 @@ def test_in_a_terminal_there_is_a_bar() -> None:
     assert "loss 1.25" in shown
 
 
-def test_ctrl_c_leaves_the_job_and_says_how_to_come_back() -> None:
+def test_ctrl_c_leaves_the_job_and_says_how_to_come_back(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(AssertionError) as caught:
         watched([RUN[0], KeyboardInterrupt()])
     left = caught.value.__cause__
     assert isinstance(left, Detached)
     assert left.exit_code == 130
     assert "mt jobs watch ftjob_1" in (left.hint or "")
+    console.err.file = None
+    console.complain(left)
+    assert "Error" not in capsys.readouterr().err
 
 
 def test_a_failed_job_is_an_error() -> None:
