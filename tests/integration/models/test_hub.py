@@ -6,6 +6,7 @@ import errno
 import json
 import re
 import shutil
+import signal
 import subprocess
 import sys
 import time
@@ -130,8 +131,9 @@ def test_a_cut_connection_goes_on_where_it_was_cut(hub: FakeHub, store: ModelSto
     assert hub.transfers(WEIGHTS) == [0, CHUNK]
 
 
+@pytest.mark.parametrize(("how", "code"), [(signal.SIGKILL, -signal.SIGKILL), (signal.SIGINT, 130)])
 def test_a_killed_download_goes_on_in_the_same_commit_though_the_hub_has_a_newer_one(
-    hub: FakeHub, store: ModelStore
+    hub: FakeHub, store: ModelStore, how: signal.Signals, code: int
 ) -> None:
     files = files_of_a_model(values=CHUNK)
     first = hub.add(FREE.hub_id, files)
@@ -143,8 +145,8 @@ def test_a_killed_download_goes_on_in_the_same_commit_though_the_hub_has_a_newer
         assert time.monotonic() < deadline
         assert child.poll() is None
         time.sleep(0.05)
-    child.kill()
-    child.wait()
+    child.send_signal(how)
+    assert child.wait(timeout=8) == code  # a transfer that stands still is given up after ten seconds
     assert not store.is_prepared("gemma-4-e2b")
     hub.add(FREE.hub_id, files_of_a_model(seed=2))
     with pytest.MonkeyPatch.context() as patch:

@@ -110,19 +110,22 @@ class HubModel:
         """Download the files that are not there. The first failure stops the others; what came so far stays."""
         files = [file for file in plan.files if file.name in names and not (directory / file.name).is_file()]
         stop = Event()
-        with ThreadPoolExecutor(_AT_ONCE) as pool:
-            futures = [
-                pool.submit(self._hub.download, file, plan.revision, directory, meter.within(stop))
-                for file in files
-            ]
-            try:
-                for future in as_completed(futures):
-                    future.result()
-            except BaseException:
-                stop.set()
-                for future in futures:
-                    future.cancel()
-                raise
+        pool = ThreadPoolExecutor(_AT_ONCE)
+        futures = [
+            pool.submit(self._hub.download, file, plan.revision, directory, meter.within(stop))
+            for file in files
+        ]
+        interrupted = False
+        try:
+            for future in as_completed(futures):
+                future.result()
+        except KeyboardInterrupt:
+            interrupted = True
+            raise
+        finally:
+            stop.set()
+            # A transfer that stands still would be waited for a minute; who interrupts does not want that.
+            pool.shutdown(wait=not interrupted, cancel_futures=True)
 
     def _missing_bytes(self, directory: Path, plan: Plan, names: Sequence[str]) -> int:
         sizes = {file.name: file.size for file in plan.files}
