@@ -42,7 +42,6 @@ class PlatformSettings(BaseSettings):
         description="Where artifacts lie: a directory, or s3://bucket/prefix; `artifacts` in the data directory if not set.",
     )
     lease_s: float = Field(default=30.0, gt=0, description="Silence after which a worker loses its job.")
-    max_attempts: int = Field(default=3, ge=1, description="Tries before a job fails for good.")
     ring_again_s: float = Field(
         default=60.0, gt=0, description="Wait after which a queued job's doorbell is rung once more."
     )
