@@ -70,7 +70,11 @@ def parse_row(data: Any) -> TrainingRow:
     except ValidationError as error:
         first = error.errors()[0]
         if first["type"] == "string_unicode":
-            raise RowError("is no Unicode text", str(first["loc"][0]), Check.ENCODING) from error
+            raise RowError(
+                "is no Unicode text: it holds a byte that is not UTF-8, or half of a pair",
+                str(first["loc"][0]),
+                Check.ENCODING,
+            ) from error
         raise RowError(first["msg"], ".".join(str(part) for part in first["loc"])) from error
 
 

@@ -6,7 +6,7 @@ What needs all rows (duplicates, conflicts, ids) leaves as hashes, for `ledger` 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 from model_training.contracts.files import FilePurpose
@@ -101,11 +101,10 @@ class BatchChecker:
         part = Part()
         numbers: list[int] = []
         sounds: list[Sound] = []
-        read: Callable[[Record], Sound] = lambda record: sound_row(value_of(record), PURPOSES[task.role])  # noqa: E731
         for record in task.batch.records:
             part.rows += 1
             try:
-                sound = read(record)
+                sound = sound_row(value_of(record), PURPOSES[task.role])
             except RowError as error:
                 part.faulty += 1
                 _note(part, task, record.number, error.check, error.message, error.field)

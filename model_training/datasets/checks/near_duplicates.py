@@ -98,11 +98,11 @@ class NearDuplicates:
         Of rows that agree in a band each is compared with the one before it, so that a thousand alike cost a thousand
         comparisons, not half a million.
         """
-        import numpy as np
-
         count = len(self._keys)
         if not count:
             return
+        import numpy as np
+
         digests = self._mapped(self._digests, np.uint32, PERMUTATIONS)
         bands = self._mapped(self._bands, np.uint64, BANDS)
         partner = np.full(count, -1, dtype=np.int64)

@@ -51,7 +51,7 @@ def sound_row(data: Any, purpose: FilePurpose) -> Sound:
     sound = _READERS[purpose](data)
     for name, text in _texts(sound):
         if text and (at := surrogate(text)):
-            message = f"is no Unicode text: character {at} is half of a pair, or a byte that is not UTF-8"
+            message = f"is no Unicode text: character {at} is a byte that is not UTF-8, or half of a pair"
             raise RowError(message, name, Check.ENCODING)
     return sound
 

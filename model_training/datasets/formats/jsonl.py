@@ -32,7 +32,7 @@ def decode_line(line: bytes) -> Any:
     """
     if len(line) <= MAX_LINE_BYTES:
         try:
-            return from_json(line, allow_inf_nan=False)
+            return from_json(line, allow_inf_nan=False, cache_strings="keys")
         except ValueError:
             pass  # the slower way below finds the reason, and reads what this parser is too strict for
     return _decode_or_say_why(line)
