@@ -6,7 +6,7 @@ import time
 from typing import TYPE_CHECKING, Any
 
 from libs.common.jobs import transitions
-from libs.common.jobs.limits import Limits, LimitWatch, killed_for_memory, oom_kills
+from libs.common.jobs.limits import Breach, Limits, LimitWatch, killed_for_memory, oom_kills
 from libs.common.jobs.process import ChildProcess
 from model_training.contracts.jobs import JobError
 
@@ -29,7 +29,7 @@ class Attempt:
         self._child = child
         self._watch = LimitWatch(limits, child)
         self._oom_kills = oom_kills()
-        self._breach: tuple[JobError, bool] | None = None
+        self._breach: Breach | None = None
         self._stop: transitions.Stop | None = None
         self._stop_deadline = float("inf")
         self._leaving = False
@@ -83,7 +83,7 @@ class Attempt:
         if self._stop == "cancel":
             return {"type": "stopped"}
         if self._breach is not None:
-            error, retry = self._breach
+            error, retry = self._breach.error, self._breach.retry
         elif self._leaving:
             return {"type": "released"}
         elif self._child.returncode == -9 and self._ended_for_memory():

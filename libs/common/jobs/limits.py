@@ -28,6 +28,14 @@ class Limits:
     stopped_s: float = 30.0
 
 
+@dataclass(frozen=True)
+class Breach:
+    """The failure of a child that broke a limit, and whether another attempt may do better."""
+
+    error: JobError
+    retry: bool = False
+
+
 class LimitWatch:
     """Compares a child with its limits, at most once a second."""
 
@@ -38,20 +46,20 @@ class LimitWatch:
         self._stopped_since: float | None = None
         self._next = 0.0
 
-    def breach(self) -> tuple[JobError, bool] | None:
-        """The failure of a child that broke a limit, and whether another attempt may do better; None if it broke none."""
+    def breach(self) -> Breach | None:
+        """The limit that the child has broken; None if it keeps them all."""
         now = time.monotonic()
         if now < self._next:
             return None
         self._next = now + min(CHECK_EVERY_S, self._limits.stopped_s / 4)
         if self._limits.timeout_s is not None and now - self._started > self._limits.timeout_s:
-            return _timeout(self._limits.timeout_s), False
+            return Breach(_timeout(self._limits.timeout_s))
         if self._limits.memory_bytes is not None:
             used = self._child.rss_bytes()
             if used > self._limits.memory_bytes:
-                return _too_large(used, self._limits.memory_bytes), False
+                return Breach(_too_large(used, self._limits.memory_bytes))
         if self._stopped_for(now) > self._limits.stopped_s:
-            return _stopped(self._limits.stopped_s), True
+            return Breach(_stopped(self._limits.stopped_s), retry=True)
         return None
 
     def _stopped_for(self, now: float) -> float:

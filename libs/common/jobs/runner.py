@@ -170,10 +170,8 @@ class JobRunner:
                 held, {"type": "failure", "error": storable(failure.as_dict()), "retry": failure.retry}
             )
         except Exception as again:
-            log.error(
-                "failure_not_written", exc_info=again
-            )  # the lease runs out, and the keeper takes the job
-            return "lease_lost"
+            log.error("failure_not_written", exc_info=again)
+            return "lease_lost"  # it runs out, and the keeper takes the job
 
     def _attempt(self, held: Held) -> str:
         spec = patiently(lambda: self._prepare(held), held.until)
@@ -187,8 +185,16 @@ class JobRunner:
             child.close()
 
     def _prepare(self, held: Held) -> dict[str, Any]:
+        started = time.monotonic()
         with self._database.session() as session:
-            return self._handler.prepare(session, transitions.fenced(session, held.job.id, held.job.fence))
+            row = transitions.fenced(session, held.job.id, held.job.fence)
+            spec = self._handler.prepare(session, row)
+            transitions.renew(session, row, self._settings.lease_s)
+        self._grant(held, started, row)
+        return spec
+
+    def _grant(self, held: Held, started: float, row: JobRow) -> None:
+        held.until, held.expires_at = started + self._settings.lease_s, row.lease_expires_at
 
     def _order(self, held: Held, spec: dict[str, Any]) -> dict[str, Any]:
         job = held.job
@@ -236,7 +242,7 @@ class JobRunner:
                     events.notify(session, row.id)
             transitions.renew(session, row, self._settings.lease_s)
             stop = transitions.stop_of(row)
-        held.until, held.expires_at = started + self._settings.lease_s, row.lease_expires_at
+        self._grant(held, started, row)
         return stop
 
     def _write(self, session: Session, job: JobRow, message: dict[str, Any]) -> None:

@@ -29,7 +29,8 @@ def run_worker(
 ) -> None:
     """Serve the application on a thread and take jobs in this one, until SIGTERM.
 
-    With `claim_one` set it takes one job, or none if none waits, and returns: no port is opened and no doorbell heard.
+    With `claim_one` set it takes one job, or none if none waits, and returns: no port is opened and no doorbell heard. What
+    starts such workers should count queued jobs in PostgreSQL, because nobody takes the messages from the broker.
 
     Args:
         app: the service's HTTP application (`libs.common.service.create_app`).

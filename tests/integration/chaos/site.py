@@ -20,6 +20,7 @@ from sqlalchemy import select, text
 
 from libs.common.db.engine import Database
 from libs.common.db.tables import JobRow
+from libs.common.jobs.keeper import KEEPER_LOCK
 from migrations.upgrade import upgrade
 from model_training.embedded import ports, postgres, process, valkey
 from model_training.home import Home
@@ -67,7 +68,7 @@ class Site:
             "MT_BOOTSTRAP_API_KEY": KEY,
             "MT_GATEWAY_URL": self.gateway_url,
             "MT_LEASE_S": str(LEASE_S),
-            "MT_MAX_ATTEMPTS": "8",
+            "MT_JOBS_MAX_ATTEMPTS": "8",
             "MT_RING_AGAIN_S": "2",
         }
         stores = [
@@ -179,7 +180,7 @@ class Site:
             " where locktype = 'advisory' and objid = :key and objsubid = 1 and granted"
         )
         with self.database.session() as session:
-            return bool(session.scalars(query, {"key": 0x6D74_6B70}).all())
+            return bool(session.scalars(query, {"key": KEEPER_LOCK}).all())
 
     def _is_ours(self, candidate: psutil.Process) -> bool:
         return candidate.environ().get("MT_HOME") == str(self.home.root)

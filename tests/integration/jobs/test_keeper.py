@@ -12,7 +12,7 @@ from sqlalchemy import func, select, text, update
 from libs.common.db.engine import Database
 from libs.common.db.tables import JobRow, OutboxRow
 from libs.common.jobs import transitions
-from libs.common.jobs.keeper import KEEPER_LOCK, RINGS_PER_KIND, Keeper, ring_again
+from libs.common.jobs.keeper import RINGS_PER_KIND, Keeper, ring_again
 from model_training.contracts.jobs import JobKind
 from tests.integration.jobs.helpers import read, wait
 
@@ -81,7 +81,3 @@ def test_jobs_that_wait_too_long_are_rung_for_again_but_not_all_at_once(own_data
     assert len(rung) == RINGS_PER_KIND
     with own_database.session() as session:
         assert ring_again(session, lambda queue, job_id: rung.append(job_id)) == 0
-
-
-def test_the_lock_is_the_one_that_operators_look_for() -> None:
-    assert KEEPER_LOCK.to_bytes(4) == b"mtkp"
