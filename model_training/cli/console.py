@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any
 
 from pydantic import BaseModel, ValidationError
@@ -95,9 +95,10 @@ def when(moment: datetime | int | float | None) -> str:
     return local.strftime("%Y-%m-%d %H:%M:%S")
 
 
-def when_short(moment: datetime) -> str:
+def when_short(moment: datetime | float) -> str:
     """A moment in the machine's own time zone without year and seconds, for tables that are wide already."""
-    return moment.astimezone().strftime("%m-%d %H:%M")
+    local = moment if isinstance(moment, datetime) else datetime.fromtimestamp(moment, UTC)
+    return local.astimezone().strftime("%m-%d %H:%M")
 
 
 def duration(seconds: float | None) -> str:

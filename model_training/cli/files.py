@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from model_training.cli.console import out, print_json, print_table, size, when
+from model_training.cli.console import out, print_json, print_table, size, when_short
 from model_training.client.client import Client
 from model_training.client.errors import ApiError
 from model_training.contracts.files import FilePurpose
@@ -55,7 +55,7 @@ def list_files(
         return
     print_table(
         ("file", "name", "purpose", "size", "created"),
-        ((f.id, f.filename, f.purpose.value, size(f.bytes), when(f.created_at)) for f in files),
+        ((f.id, f.filename, f.purpose.value, size(f.bytes), when_short(f.created_at)) for f in files),
         "There are no files.",
     )
 

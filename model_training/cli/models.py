@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from model_training.cli.console import out, print_json, print_table, when
+from model_training.cli.console import out, print_json, print_table, when_short
 from model_training.cli.prepare import prepare
 from model_training.client.client import Client
 
@@ -29,7 +29,7 @@ def list_models(as_json: AsJson = False) -> None:
         return
     print_table(
         ("model", "base", "state", "created"),
-        ((m.id, m.root or "-", ", ".join([m.state, *m.aliases]), when(m.created)) for m in models),
+        ((m.id, m.root or "-", ", ".join([m.state, *m.aliases]), when_short(m.created)) for m in models),
         "There are no models.",
     )
 
@@ -56,7 +56,8 @@ def promote(model_id: ModelId, reason: Reason = "") -> None:
     """Let `champion` point at a model; whoever asks `champion` is answered by it from now on."""
     with Client() as client:
         alias = client.models.promote(model_id, reason=reason)
-    out.print(f"{alias.alias} is {alias.model} (version {alias.version}); back with `mt models rollback`")
+    out.print(f"{alias.alias} is {alias.model} (version {alias.version})")
+    out.print("Back again: mt models rollback")
 
 
 @app.command()
@@ -77,7 +78,7 @@ def history(as_json: AsJson = False) -> None:
         return
     print_table(
         ("model", "version", "since", "reason"),
-        ((move.model, move.version, when(move.created_at), move.reason or "-") for move in moves),
+        ((move.model, move.version, when_short(move.created_at), move.reason or "-") for move in moves),
         "No model was ever promoted; `mt models promote` does.",
     )
 

@@ -40,10 +40,10 @@ LAST_LOSSES = 10
 class TrainingRun:
     """One attempt at a job. `run` does it; what it commits on the way survives it."""
 
-    def __init__(self, context: Context, order: TrainOrder) -> None:
+    def __init__(self, context: Context, order: TrainOrder, started: float) -> None:
         self._context = context
         self._order = order
-        self._started = time.monotonic()
+        self._started = started
         self._config = _config(order)
         self._checkpoints = context.workdir / "checkpoints"
         self._resume: checkpoints.Found | None = None
@@ -311,9 +311,9 @@ def _config(order: TrainOrder) -> TrainingConfig:
         ) from error
 
 
-def train(context: Context, order: TrainOrder) -> dict[str, Any]:
-    """Do one attempt at a training job; see `TrainingRun.run`."""
+def train(context: Context, order: TrainOrder, started: float | None = None) -> dict[str, Any]:
+    """Do one attempt at a training job that began when the monotonic clock was at `started`; see `TrainingRun.run`."""
     try:
-        return TrainingRun(context, order).run()
+        return TrainingRun(context, order, time.monotonic() if started is None else started).run()
     except PlatformError as error:
         raise JobFailure.of(error) from error
