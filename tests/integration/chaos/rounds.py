@@ -81,9 +81,8 @@ class Round:
         self._say(f"{len(self.expected)} jobs accepted")
 
     def _toy(self, fault: str = "") -> dict[str, Any]:
-        # Who is stopped past the lease must find its job in other hands, and not already done.
-        held = any(name.startswith("stop_") for name in self._faults)
-        steps = self._rng.randint(25, 30) if held else self._rng.randint(4, 12)
+        # A worker that is stopped past the lease must find its job in other hands, and not already done.
+        steps = self._rng.randint(25, 30) if "stop_worker" in self._faults else self._rng.randint(4, 12)
         return {"steps": steps, "sleep_s": 0.08, "fault": fault}
 
     def _steer(self) -> str | None:
