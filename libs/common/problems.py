@@ -10,15 +10,20 @@ from typing import Any, cast
 import structlog
 from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
+from sqlalchemy.exc import InterfaceError, OperationalError
+from sqlalchemy.exc import TimeoutError as PoolTimeout
 from starlette.exceptions import HTTPException
 from starlette.routing import compile_path
 
-from libs.common.errors import PlatformError
+from libs.common.errors import PlatformError, Unavailable
 from model_training.contracts.problems import OpenAIError, Problem
 
 _UNION_MEMBER = re.compile(r"[\[(]|^(constrained-)?(int|float|str|bool|list|dict|none)$")
 
 log = structlog.get_logger(__name__)
+
+DATABASE_AWAY = (OperationalError, InterfaceError, PoolTimeout)
+"""What SQLAlchemy raises when PostgreSQL is away, or every connection is taken."""
 
 OPENAI_PATHS = ("/v1/fine_tuning", "/v1/files", "/v1/models", "/v1/chat", "/v1/completions", "/v1/embeddings")
 """Paths under which OpenAI clients expect the body to carry `error`."""
@@ -32,6 +37,8 @@ def install(app: FastAPI) -> None:
     app.add_exception_handler(PlatformError, _platform_error)
     app.add_exception_handler(RequestValidationError, _validation_error)
     app.add_exception_handler(HTTPException, _http_exception)
+    for kind in DATABASE_AWAY:
+        app.add_exception_handler(kind, _database_away)
     app.add_exception_handler(Exception, _unexpected)
 
 
@@ -63,6 +70,16 @@ def respond_to(request: Request, error: PlatformError) -> Response:
 async def _platform_error(request: Request, error: Exception) -> Response:
     assert isinstance(error, PlatformError)
     return respond_to(request, error)
+
+
+async def _database_away(request: Request, error: Exception) -> Response:
+    return respond_to(request, database_away(error))
+
+
+def database_away(error: Exception) -> Unavailable:
+    """What a client is told when PostgreSQL cannot be reached or is too busy. Nothing was done; asking again is safe."""
+    log.warning("database_away", error=str(error).splitlines()[0])
+    return Unavailable("The database does not answer.", hint="Try again shortly.", retry_after_s=1.0)
 
 
 async def _validation_error(request: Request, error: Exception) -> Response:

@@ -86,6 +86,7 @@ def build(settings: GatewaySettings) -> FastAPI:
     async def lifespan(_: FastAPI) -> AsyncGenerator[None]:
         with database.session() as session:
             bootstrap(session, settings)
+        gateway.files.sweep()
         listener.start(asyncio.get_running_loop())
         await relay.open()
         keeper.start()

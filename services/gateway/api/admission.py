@@ -12,7 +12,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from libs.common.auth import bearer_token
 from libs.common.errors import Forbidden, InvalidInput, PlatformError, RateLimited, TooLarge, Unauthorized
-from libs.common.problems import respond_to
+from libs.common.problems import DATABASE_AWAY, database_away, respond_to
 from libs.common.runtime_config import Limits
 from services.gateway.api.dependencies import Gateway
 from services.gateway.domain import Allowance, Principal
@@ -45,7 +45,8 @@ class Admission:
             if request.url.path.startswith(PREFIX):
                 limits = self._admit_known(request) or await run_in_threadpool(self._admit, request)
                 body = self._limited(request, limits, receive)
-        except PlatformError as error:
+        except (PlatformError, *DATABASE_AWAY) as caught:
+            error = caught if isinstance(caught, PlatformError) else database_away(caught)
             await _drain(receive)
             await respond_to(request, error)(scope, receive, send)
             return

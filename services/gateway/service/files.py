@@ -5,6 +5,8 @@ from __future__ import annotations
 import hashlib
 import os
 import tempfile
+import time
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -26,6 +28,7 @@ from services.gateway.service import idempotency, quotas
 
 BLOCK = 1 << 20
 MAX_FILENAME = 255
+DAY_S = 24 * 3600
 ROUTE = "/v1/files"
 
 
@@ -53,6 +56,13 @@ class FileService:
     def __init__(self, home: Path, max_bytes: int) -> None:
         self._home = home
         self._max_bytes = max_bytes
+
+    def sweep(self) -> None:
+        """Remove what uploads left behind whose process was killed a day ago or earlier."""
+        for path in (self._home / "files").glob(".upload-*"):
+            with suppress(FileNotFoundError):
+                if path.stat().st_mtime < time.time() - DAY_S:
+                    path.unlink()
 
     def upload(
         self, database: Database, principal: Principal, upload: Upload, key: str | None, max_rows: int
