@@ -72,7 +72,7 @@ class Models:
         ]
         if lacking:
             raise UserError(
-                f"{folder} holds no adapter: {' and '.join(lacking)} is not there.",
+                f"{folder} holds no adapter: {' and '.join(lacking)} {'are' if len(lacking) > 1 else 'is'} missing.",
                 hint="Give a folder that PEFT saved with safetensors.",
             )
         files = [("files", path) for path in sorted(folder.iterdir()) if path.suffix in TAKEN]

@@ -25,6 +25,8 @@ def test_a_job_becomes_a_model(trainer: Trainer, undisturbed: str) -> None:
     assert (directory / "adapter_model.safetensors").is_file()
     assert len(trainer.rows(select(ArtifactRow).where(ArtifactRow.sha256 == model.artifact))) == 1
     assert result["metrics"]["eval_loss"] < result["metrics"]["eval_loss_before"]
+    held, expected = result["metrics"]["peak_memory_bytes"], result["took"]["expected_memory_bytes"]
+    assert held / 1.5 < expected < held * 1.5
     settings = {s.field: s for s in map(EffectiveSetting.model_validate, result["effective"])}
     assert (settings["batch_size"].asked, settings["batch_size"].applied) == (4, 8)
     steps = {row.step for row in trainer.rows(select(JobMetricRow).where(JobMetricRow.job_id == job.id))}
