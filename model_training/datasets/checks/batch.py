@@ -14,7 +14,7 @@ from model_training.datasets.checks.garbled import garbled
 from model_training.datasets.checks.ledger import Entry, hash64, row_key
 from model_training.datasets.checks.lengths import Lengths, TokenCounter, measure
 from model_training.datasets.checks.near_duplicates import Signatures, sign
-from model_training.datasets.checks.secrets import find_secrets
+from model_training.datasets.checks.secrets import Shape, find_secrets, possible
 from model_training.datasets.checks.sound import Sound, sound_row
 from model_training.datasets.findings import Check, Finding, Role
 from model_training.datasets.formats.record import Batch, Record, RowError
@@ -121,8 +121,10 @@ class BatchChecker:
     def _look_into(self, task: Task, part: Part, numbers: list[int], sounds: list[Sound]) -> None:
         settings = self._settings
         if settings.content:
-            for number, sound in zip(numbers, sounds, strict=True):
-                _content(task, part, number, sound)
+            texts = [sound.text for sound in sounds]
+            shapes = possible(texts)
+            for number, text in zip(numbers, texts, strict=True):
+                _content(task, part, number, text, shapes)
         for role, index in self._leaks[task.role]:
             if index.held_out:
                 for number, sound in zip(numbers, sounds, strict=True):
@@ -147,11 +149,10 @@ def _entry(task: Task, number: int, sound: Sound) -> Entry:
     return Entry(key, sound.identity, hash64(normal(sound.question), person), answer, content)
 
 
-def _content(task: Task, part: Part, number: int, sound: Sound) -> None:
-    text = sound.text
+def _content(task: Task, part: Part, number: int, text: str, shapes: tuple[Shape, ...]) -> None:
     if message := garbled(text):
         _note(part, task, number, Check.GARBLED, message)
-    for secret in find_secrets(text):
+    for secret in find_secrets(text, shapes):
         _note(part, task, number, Check.SECRET, str(secret))
 
 

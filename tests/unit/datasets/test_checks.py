@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import random
 import string
+import time
 import tracemalloc
 from pathlib import Path
 
@@ -296,3 +297,20 @@ def test_memory_does_not_grow_with_the_rows(tmp_path, near):
 def test_every_check_says_what_it_means():
     assert set(ADVICE) == set(Check)
     assert all(text.endswith(".") for text in ADVICE.values())
+
+
+@pytest.mark.parametrize(
+    "piece",
+    [
+        "eyJaaaaaaaaaaaa-",
+        "sk-a-T3BlbkFJ",
+        "-----BEGIN PRIVATE KEY-----a: ",
+        "x://a:",
+        "xoxb-1234567890-",
+        "sk-ant-a-",
+    ],
+)
+def test_no_text_makes_the_search_for_secrets_slow(piece):
+    began = time.process_time()
+    list(find_secrets(piece * (500_000 // len(piece))))
+    assert time.process_time() - began < 10
