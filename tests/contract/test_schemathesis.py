@@ -48,6 +48,7 @@ def run(gateway: RunningGateway, directory: Path, *options: str) -> int:
             "--seed=0",
             "--generation-database=none",
             "--warnings=off",
+            "--workers=2",
             *options,
         ],
         cwd=directory,
