@@ -71,5 +71,5 @@ def test_500_requests(gateway: RunningGateway, tmp_path: Path) -> None:
 @pytest.mark.timeout(1800)
 def test_10_000_requests(gateway: RunningGateway, tmp_path: Path) -> None:
     assert (
-        run(gateway, tmp_path, "--phases=examples,coverage,fuzzing,stateful", "--max-examples=100") >= 10_000
+        run(gateway, tmp_path, "--phases=examples,coverage,fuzzing,stateful", "--max-examples=150") >= 10_000
     )

@@ -12,6 +12,7 @@ from libs.common.errors import InvalidInput
 from libs.common.runtime_config import InferenceDefaults, RetrievalDefaults, Section
 from model_training.contracts.chat import ChatReply, ChatRequest, CompletionReply, CompletionRequest
 from services.gateway.api.dependencies import Asker, Gateway, Parts
+from services.gateway.api.openapi import event_stream
 from services.gateway.domain import ModelName, Principal
 from services.gateway.service import models
 
@@ -20,10 +21,13 @@ S = TypeVar("S", bound=Section)
 PASSED_ON = ("content-type", "retry-after")
 
 
-def _streamed(example: str) -> dict[int | str, dict[str, Any]]:
-    stream = {"schema": {"type": "string"}, "example": example}
+def _streamed(kind: str) -> dict[int | str, dict[str, Any]]:
+    content = event_stream({"data": f'{{"object": "{kind}", "choices": []}}'})
     return {
-        200: {"content": {"text/event-stream": stream}, "description": "The answer; in pieces with `stream`."}
+        200: {
+            "content": content,
+            "description": "The answer; in pieces with `stream`, `[DONE]` after the last.",
+        }
     }
 
 
@@ -31,7 +35,7 @@ def _streamed(example: str) -> dict[int | str, dict[str, Any]]:
     "/chat/completions",
     summary="Create a chat completion",
     response_model=ChatReply,
-    responses=_streamed('data: {"object": "chat.completion.chunk", "choices": []}\n\ndata: [DONE]\n\n'),
+    responses=_streamed("chat.completion.chunk"),
 )
 async def chat(gateway: Parts, who: Asker, request: ChatRequest) -> Response:
     """Answer a conversation. `rag:<index>@<model>` answers from an index and names its sources."""
@@ -44,7 +48,7 @@ async def chat(gateway: Parts, who: Asker, request: ChatRequest) -> Response:
     "/completions",
     summary="Create a text completion",
     response_model=CompletionReply,
-    responses=_streamed('data: {"object": "text_completion", "choices": []}\n\ndata: [DONE]\n\n'),
+    responses=_streamed("text_completion"),
 )
 async def complete(gateway: Parts, who: Asker, request: CompletionRequest) -> Response:
     """Continue a text as it is, without a template."""

@@ -20,11 +20,12 @@ from services.gateway.api.dependencies import (
     StateFilter,
     Submitter,
 )
+from services.gateway.api.openapi import event_stream
 from services.gateway.domain import Principal
 from services.gateway.service import jobs
 
 router = APIRouter(prefix="/v1/jobs", tags=["jobs"])
-STREAM = 'id: 1\nevent: state\ndata: {"sequence": 1, "message": "The job is queued."}\n\n'
+STREAM = {"id": "1", "event": "state", "data": '{"sequence": 1, "message": "The job is queued."}'}
 
 
 @router.get("", summary="List jobs")
@@ -88,7 +89,7 @@ def metrics(
     response_model=Page[JobEvent],
     responses={
         200: {
-            "content": {"text/event-stream": {"schema": {"type": "string"}, "example": STREAM}},
+            "content": event_stream(STREAM),
             "description": "A page, or a stream of events.",
         }
     },

@@ -39,6 +39,13 @@ RETRY_AFTER = {
 }
 
 
+def event_stream(example: Json) -> Json:
+    """The content of a stream; its shape is that of each event, as OpenAPI 3.2 has it."""
+    fields = {name: {"type": "string"} for name in ("id", "event", "data")}
+    shape = {"type": "object", "properties": fields, "required": ["data"]}
+    return {"text/event-stream": {"schema": shape, "example": example}}
+
+
 def install(app: FastAPI) -> None:
     """Let the application describe itself in full."""
     plain = app.openapi
@@ -90,6 +97,8 @@ def _without_nul(schema: Any, shapes: Json, seen: set[str]) -> None:
                 seen.add(ref)
                 _without_nul(shape, shapes, seen)
         case dict():
+            if "patternProperties" in schema:  # keys that do not match the pattern are refused
+                schema.setdefault("additionalProperties", False)
             plain = not schema.keys() & {"pattern", "enum", "const", "format", "contentMediaType"}
             if schema.get("type") == "string" and plain:
                 schema["pattern"] = r"^[^\u0000]*$"
