@@ -282,6 +282,7 @@ def test_when_nothing_is_whole_it_begins_again(whole: Attempt, tiny_order: MakeO
     assert_one_job(whole, [first, second])
 
 
+@pytest.mark.slow
 def test_a_lost_best_checkpoint_is_never_passed_off(tiny_order: MakeOrder, tmp_path: Path) -> None:
     worse = {"epochs": 8, "eval_steps": 1, "learning_rate": 0.3, "early_stopping_patience": 3}
     job = Job(tiny_order(**worse), tmp_path)
