@@ -34,6 +34,8 @@ MAX_HELD_OUT = 50_000
 WAITING = 3
 """Batches for each worker that are under way."""
 
+NO_ROWS = "the file holds no rows; it needs one JSON object a line, a JSON list, or a table"
+
 Progress = Callable[[str, int, int], None]
 """Called with a step, how much of it is done, and its size (bytes of files, or 0 and 1)."""
 
@@ -137,17 +139,15 @@ class _Run:
         with _mapper(self._settings, self._options.workers) as check_all:
             before = 0
             for file in self._files:
-                for position, part in check_all(_tasks(file)):
-                    self._take(file, part)
-                    progress("rows", before + min(position, file.bytes), total)
+                if _is_readable(file):
+                    for position, part in check_all(_tasks(file)):
+                        self._take(file, part)
+                        progress("rows", before + min(position, file.bytes), total)
+                    if not file.rows:
+                        self._find(Check.FILE, file, 0, NO_ROWS)
+                else:
+                    self._find(Check.FILE, file, 0, f"is {file.format}; {file.role} files must be JSONL")
                 before += file.bytes
-                if not file.rows:
-                    self._find(
-                        Check.FILE,
-                        file,
-                        0,
-                        "the file holds no rows; it needs one JSON object a line, a JSON list, or a table",
-                    )
         progress("rows", total, total)
 
     def compare(self, progress: Progress) -> None:
@@ -287,12 +287,17 @@ def _tasks(file: _File) -> Iterator[Task]:
         yield Task(file.number, file.name, file.role, batch)
 
 
+def _is_readable(file: _File) -> bool:
+    """Whether the platform reads the format: training rows in any, passages and evaluation items as JSONL only."""
+    return file.role in ("training", "validation") or file.format is FileFormat.JSONL
+
+
 def _validation_rows(file: _File) -> Iterator[HeldOut]:
     return held_out_rows(read_records(file.path), file.name)
 
 
 def _evaluation_items(file: _File) -> Iterator[HeldOut]:
-    for record in read_records(file.path):
+    for record in read_records(file.path) if _is_readable(file) else ():
         if (item := _item(record)) is not None:
             yield held_out_item(item)
 

@@ -9,8 +9,8 @@ from model_training.datasets.findings import Check
 from model_training.datasets.formats.record import Record, RowError
 from model_training.errors import UserError
 
-BATCH_ROWS = 512
-MAX_GROUP_BYTES = 8 << 30
+BATCH_ROWS = 64
+MAX_GROUP_BYTES = 2 << 30
 """Row groups that claim to be larger, unpacked, are refused: they are made to fill memory."""
 
 

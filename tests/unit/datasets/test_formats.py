@@ -265,3 +265,11 @@ def test_faults_of_a_shape_are_named(row, field, message):
     with pytest.raises(RowError, match=message) as caught:
         parse_row(row)
     assert caught.value.field == field
+
+
+@pytest.mark.parametrize(("purpose", "row"), [("chunks", "id,text\na,b\n"), ("evaluation", '[{"id": "a"}]')])
+def test_what_only_jsonl_serves_is_refused_otherwise(tmp_path, purpose, row):
+    path = tmp_path / "rows"
+    path.write_text(row, encoding="utf-8")
+    report = check_file(path, purpose)
+    assert [(fault.row, "must be JSONL" in fault.message) for fault in report.faults] == [(0, True)]
