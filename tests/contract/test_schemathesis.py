@@ -48,7 +48,6 @@ def run(gateway: RunningGateway, directory: Path, *options: str) -> int:
             "--seed=0",
             "--generation-database=none",
             "--warnings=off",
-            "--workers=2",
             *options,
         ],
         cwd=directory,
@@ -64,7 +63,7 @@ def run(gateway: RunningGateway, directory: Path, *options: str) -> int:
 
 
 def test_500_requests(gateway: RunningGateway, tmp_path: Path) -> None:
-    assert run(gateway, tmp_path, "--phases=examples,fuzzing", "--max-examples=6") >= 500
+    assert run(gateway, tmp_path, "--workers=2", "--phases=examples,fuzzing", "--max-examples=6") >= 500
 
 
 @pytest.mark.slow
