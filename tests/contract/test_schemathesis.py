@@ -69,6 +69,6 @@ def test_500_requests(gateway: RunningGateway, tmp_path: Path) -> None:
 @pytest.mark.slow
 @pytest.mark.timeout(1800)
 def test_10_000_requests(gateway: RunningGateway, tmp_path: Path) -> None:
-    assert (
-        run(gateway, tmp_path, "--phases=examples,coverage,fuzzing,stateful", "--max-examples=150") >= 10_000
-    )
+    # One worker: in a second thread, CPython 3.11's parser, which hypothesis asks for the texts of lambdas, breaks off.
+    phases = "--phases=examples,coverage,fuzzing,stateful"
+    assert run(gateway, tmp_path, phases, "--max-examples=150") >= 10_000
