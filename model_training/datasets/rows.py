@@ -22,6 +22,9 @@ from model_training.errors import UserError
 
 __all__ = ["MAX_LINE_BYTES", "RowError", "TrainingRow", "decode_line", "parse_row", "read_rows", "value_of"]
 
+_UNKNOWN = Source()
+"""Shared by all rows without a source: a new one for each takes as long as the rest of the row."""
+
 
 class TrainingRow(BaseModel):
     """One question with the answer that the model shall learn; the loss counts the answer only.
@@ -38,9 +41,9 @@ class TrainingRow(BaseModel):
     question: str = Field(min_length=1)
     answer: str = Field(min_length=1)
     function: str | None = None
-    source: Source = Field(default_factory=Source)
+    source: Source = Field(default_factory=lambda: _UNKNOWN)
     split: Literal["train", "validation"] | None = None
-    context: list[ChatMessage] = Field(default_factory=list[ChatMessage])
+    context: list[ChatMessage] = Field(default_factory=lambda: [])
 
     @property
     def group(self) -> str | None:

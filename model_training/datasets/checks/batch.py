@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from zlib import crc32
 
 from model_training.contracts.files import FilePurpose
 from model_training.datasets.checks.garbled import garbled
@@ -144,9 +145,9 @@ def _entry(task: Task, number: int, sound: Sound) -> Entry:
     content = hash64(f"{len(sound.question)}:{sound.text}", person)
     key = row_key(task.file, number)
     if sound.row is None:  # passages and items may ask the same and answer otherwise
-        return Entry(key, sound.identity, content, 0, content)
-    answer = hash64(" ".join(sound.answer.split()))
-    return Entry(key, sound.identity, hash64(normal(sound.question), person), answer, content)
+        return (key, sound.identity, content, 0, content)
+    answer = crc32(" ".join(sound.answer.split()).encode())  # compared within one question only
+    return (key, sound.identity, hash64(normal(sound.question), person), answer, content)
 
 
 def _content(task: Task, part: Part, number: int, text: str, shapes: tuple[Shape, ...]) -> None:

@@ -15,14 +15,8 @@ FILE_SHIFT = 40
 """A key is the number of the file shifted by so many bits, plus the number of the row."""
 
 
-class Entry(NamedTuple):
-    """One row: its id, if it has one, and hashes of its texts."""
-
-    key: int
-    identity: str | None
-    question: int
-    answer: int
-    content: int
+Entry = tuple[int, str | None, int, int, int]
+"""One row: key, id if it has one, hashes of question, answer and both. Bare tuples, since millions of them travel."""
 
 
 class Pair(NamedTuple):
@@ -44,8 +38,8 @@ def place_of(key: int) -> tuple[int, int]:
 
 
 def hash64(text: str, person: bytes = b"") -> int:
-    """64 bits of a text as SQLite's signed integer; another `person` (16 bytes at most) gives unrelated numbers."""
-    digest = hashlib.blake2b(text.encode("utf-8", "surrogatepass"), digest_size=8, person=person).digest()
+    """64 bits of a text without lone surrogates, as SQLite's signed integer; another `person` (16 bytes at most) gives others."""
+    digest = hashlib.blake2b(text.encode(), digest_size=8, person=person).digest()
     return int.from_bytes(digest, "big", signed=True)
 
 

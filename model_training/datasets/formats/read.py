@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from enum import StrEnum
 from pathlib import Path
 from typing import BinaryIO
@@ -73,19 +74,18 @@ def read_batches(path: Path, file_format: FileFormat | None = None) -> Iterator[
     """
     reader = _READERS[file_format or recognise(path)]
     with _opened(path) as file:
-        records: list[Record] = []
-        begun = 0
+        batch = Batch([], [], 0)
         try:
-            for record in reader(file):
-                records.append(record)
-                if len(records) >= BATCH_RECORDS or file.tell() - begun > BATCH_BYTES:
-                    begun = file.tell()
-                    yield Batch(records, begun)
-                    records = []
+            for number, raw in reader(file):
+                batch.numbers.append(number)
+                batch.raws.append(raw)
+                if len(batch.raws) >= BATCH_RECORDS or file.tell() - batch.position > BATCH_BYTES:
+                    yield replace(batch, position=file.tell())
+                    batch = Batch([], [], file.tell())
         except OSError as error:
             raise _unreadable(path, error) from error
-    if records:
-        yield Batch(records, path.stat().st_size)
+    if batch.raws:
+        yield replace(batch, position=path.stat().st_size)
 
 
 def _opened(path: Path) -> BinaryIO:

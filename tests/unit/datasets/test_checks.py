@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from model_training.datasets.checks import run
 from model_training.datasets.checks.garbled import garbled
-from model_training.datasets.checks.ledger import Entry, Ledger, hash64, place_of, row_key
+from model_training.datasets.checks.ledger import Ledger, hash64, place_of, row_key
 from model_training.datasets.checks.near_duplicates import NearDuplicates, sign
 from model_training.datasets.checks.run import CheckOptions, DatasetFiles, check_dataset
 from model_training.datasets.checks.secrets import find_secrets
@@ -119,7 +119,7 @@ rows_of_few = st.lists(st.tuples(st.integers(0, 4), st.integers(0, 2)), max_size
 def test_duplicates_and_conflicts_are_those_that_counting_finds(rows):
     ledger = Ledger()
     ledger.add(
-        Entry(row_key(0, number), None, question, answer, hash64(f"{question} {answer}"))
+        (row_key(0, number), None, question, answer, hash64(f"{question} {answer}"))
         for number, (question, answer) in enumerate(rows, start=1)
     )
     first = {pair: rows.index(pair) + 1 for pair in rows}
@@ -206,14 +206,14 @@ def test_near_duplicates_are_found_and_different_texts_are_not(seed):
     rng = random.Random(seed)
     texts = [rng.choices(WORDS, k=80) for _ in range(30)]
     changed = list(texts[3])
-    changed[40] = "another"
+    changed[-1] = "another"
     signatures = sign(list(range(31)), [" ".join(words) for words in [*texts, changed]])
     near = NearDuplicates()
     near.add(signatures)
     pairs = list(near.pairs())
     near.close()
     assert [(pair.key, pair.first) for pair in pairs] == [(30, 3)]
-    assert 0.8 < pairs[0].similarity < 1
+    assert 0.85 <= pairs[0].similarity <= 1
 
 
 def test_near_duplicates_are_no_duplicates_and_need_their_packages(tmp_path, monkeypatch):
