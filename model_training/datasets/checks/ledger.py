@@ -38,7 +38,7 @@ def place_of(key: int) -> tuple[int, int]:
 
 
 def hash64(text: str, person: bytes = b"") -> int:
-    """64 bits of a text without lone surrogates, as SQLite's signed integer; another `person` (16 bytes at most) gives others."""
+    """64 bits of a text without lone surrogates, as SQLite's signed integer; another `person` (to 16 bytes) gives others."""
     digest = hashlib.blake2b(text.encode(), digest_size=8, person=person).digest()
     return int.from_bytes(digest, "big", signed=True)
 
