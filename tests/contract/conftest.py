@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 
 import httpx
@@ -17,6 +18,7 @@ from libs.common.db.engine import Database
 from libs.common.service import BackgroundServer
 from tests.conftest import Stores, free_ports
 from tests.integration.gateway.conftest import NEIGHBOURS, RunningGateway, running_gateway, stores_home
+from tests.integration.gateway.test_keys_and_projects import make_key, make_project
 
 __all__ = ["document", "gateway", "neighbours", "stores_home"]
 
@@ -79,7 +81,11 @@ def gateway(
     others = {f"MT_{name}_URL": url for name in NEIGHBOURS if name != "GATEWAY"}
     with running_gateway(stores, others) as running:
         parts.document = httpx.get(f"{running.url}/openapi.json", timeout=60).json()
-        yield running
+        # A project of its own: others put jobs of every kind and shape into the default one, past the API.
+        with running.http() as admin:
+            project = make_project(admin, "contract")["id"]
+            key = make_key(admin, project=project, scopes=["read", "submit", "infer", "admin"])
+        yield replace(running, key=key["key"])
 
 
 @pytest.fixture(scope="session")
