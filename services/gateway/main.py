@@ -48,6 +48,9 @@ from services.gateway.settings import GatewaySettings
 
 ROUTES = (files, fine_tuning, jobs, work, pipelines, models, chat, monitoring, keys, projects, config)
 
+IDLE_TRANSACTION_S = 60.0
+"""No request leaves a transaction idle for as long; a gateway that is stopped in one gives its rows free then."""
+
 DESCRIPTION = """Fine-tune, retrieve, do both, or leave the model alone: one door to all of it.
 
 Files, fine-tuning jobs, models, chat and completions have OpenAI's shape; code written for OpenAI's API moves here by
@@ -57,6 +60,7 @@ changing the base URL. Errors are RFC 9457 problems with a stable `code`, the fi
 def build(settings: GatewaySettings) -> FastAPI:
     """The application with everything wired."""
     database = Database(settings.database_url, pool_size=10)
+    database.end_idle_transactions(after_s=IDLE_TRANSACTION_S)
     listener = JobListener(settings.database_url)
     buckets = ValkeyBuckets(settings.broker_url)
     token = settings.internal_token.get_secret_value()

@@ -32,6 +32,17 @@ class Database:
         with self._sessions.begin() as session:
             yield session
 
+    def end_idle_transactions(self, after_s: float) -> None:
+        """Have PostgreSQL end a transaction that this process leaves idle for longer than `after_s`; call it first of all.
+
+        A process that is stopped in the middle of one would keep its rows locked, and nobody could go on with them.
+        """
+
+        @event.listens_for(self.engine, "connect")
+        def limit(connection: Any, _: ConnectionPoolEntry) -> None:
+            connection.execute(f"set idle_in_transaction_session_timeout = {round(after_s * 1000)}")
+            connection.commit()
+
     def ready(self) -> str | None:
         """Why the database cannot be used now, or None."""
         try:

@@ -11,9 +11,6 @@ from types import FrameType
 import structlog
 from celery.worker import state as celery_state
 from fastapi import FastAPI
-from sqlalchemy import event
-from sqlalchemy.engine.interfaces import DBAPIConnection
-from sqlalchemy.pool import ConnectionPoolEntry
 
 from libs.common.db.engine import Database
 from libs.common.jobs.queue import TASK, make_celery
@@ -36,7 +33,7 @@ def run_worker(
         app: the service's HTTP application (`libs.common.service.create_app`).
         url: where it listens.
     """
-    end_idle_transactions(database, after_s=settings.lease_s)
+    database.end_idle_transactions(settings.lease_s)
     try:
         if settings.claim_one:
             _run_one(handler, settings, database)
@@ -85,17 +82,3 @@ def _told_to_stop() -> bool:
         wish is not None and wish is not False
         for wish in (celery_state.should_stop, celery_state.should_terminate)
     )
-
-
-def end_idle_transactions(database: Database, *, after_s: float) -> None:
-    """Have PostgreSQL end a transaction that this process leaves idle for longer than `after_s`.
-
-    A worker that is stopped in the middle of one would keep its job's row locked, and nobody could take the job away.
-    """
-
-    @event.listens_for(database.engine, "connect")
-    def limit(connection: DBAPIConnection, record: ConnectionPoolEntry) -> None:
-        cursor = connection.cursor()
-        cursor.execute(f"set idle_in_transaction_session_timeout = {round(after_s * 1000)}")
-        cursor.close()
-        connection.commit()

@@ -19,7 +19,6 @@ from libs.common.jobs import transitions
 from libs.common.jobs.keeper import take_from_lost_workers
 from libs.common.jobs.process import ChildProcess
 from libs.common.jobs.runner import JobRunner
-from libs.common.jobs.worker import end_idle_transactions
 from model_training.contracts.jobs import JobKind, JobState
 from tests.conftest import Stores
 from tests.integration.jobs.helpers import assert_no_gap, events_of, read, submit, wait
@@ -204,7 +203,7 @@ def test_a_worker_that_slept_past_its_lease_writes_nothing(stores: Stores, datab
 
 def test_a_worker_that_hangs_in_a_transaction_loses_its_job_too(stores: Stores) -> None:
     database = Database(stores.settings.database_url)
-    end_idle_transactions(database, after_s=0.3)
+    database.end_idle_transactions(after_s=0.3)
     job_id = submit(database, kind=JobKind.COMPARE)
     with database.session() as session:
         assert transitions.claim(session, job_id, "hanging", lease_s=0.1) is not None
