@@ -74,15 +74,15 @@ def _make_engine(settings: InferenceSettings) -> Any:
     # OpenMP's threads wait for each other by spinning, milliseconds long. As soon as another process wants a processor,
     # that makes two threads twenty times slower than one; with a short spin they sleep. Read when torch is loaded.
     os.environ.setdefault("GOMP_SPINCOUNT", "5000")
-    import torch
-
     from services.inference.engines.lane import LaneLimits
     from services.inference.engines.transformers_engine import TransformersEngine
 
-    torch.set_num_threads(settings.inference_threads or len(os.sched_getaffinity(0)))
     limits = LaneLimits(rows=settings.inference_rows, cache=settings.inference_cache_tokens)
     return TransformersEngine(
-        dtype=settings.inference_dtype, limits=limits, max_waiting=settings.inference_queue
+        dtype=settings.inference_dtype,
+        limits=limits,
+        max_waiting=settings.inference_queue,
+        threads=settings.inference_threads or len(os.sched_getaffinity(0)),
     )
 
 

@@ -42,8 +42,15 @@ class TransformersEngine:
     """Serves base models and merged adapters. Made once in `main`, closed at the end."""
 
     def __init__(
-        self, *, dtype: str = "auto", limits: LaneLimits | None = None, max_waiting: int = 128
+        self,
+        *,
+        dtype: str = "auto",
+        limits: LaneLimits | None = None,
+        max_waiting: int = 128,
+        threads: int | None = None,
     ) -> None:
+        if threads is not None:
+            torch.set_num_threads(threads)  # of the whole process
         self.dtype = pick_dtype(dtype)
         self._limits = limits or LaneLimits()
         self._max_waiting = max_waiting
