@@ -11,11 +11,14 @@ from sqlalchemy import func, select
 from libs.common.db.engine import Database
 from libs.common.db.tables import JobRow
 from libs.common.ids import new_id
+from model_training.config.training_config import TrainingConfig
 from model_training.contracts.dry_runs import DryRun
 from model_training.contracts.jobs import JobKind, JobState
 from tests.integration.gateway.conftest import RunningGateway
 
 ROWS = [{"question": f"What is {n} + {n}?", "answer": f"It is {2 * n}."} for n in range(200)]
+
+CONFIG = TrainingConfig.create_default().model_dump(mode="json")
 
 
 @pytest.fixture
@@ -140,6 +143,6 @@ def _finished(training_file: str, tokens_per_s: float) -> JobRow:
     }
     return JobRow(
         id=new_id("ftjob"), project_id="proj_default", kind=JobKind.TRAIN.value, state=JobState.SUCCEEDED.value,
-        spec={"model": "gemma-3-1b", "training_file": training_file}, result=result, meta={}, progress={},
+        spec={"model": "gemma-3-1b", "training_file": training_file, "config": CONFIG, "seed": 0}, result=result, meta={}, progress={},
         finished_at=func.now(),
     )  # fmt: skip
