@@ -141,8 +141,9 @@ def _finished(training_file: str, tokens_per_s: float) -> JobRow:
             "machine": {"cuda": False, "fast_bf16": True, "threads": 2},
         },
     }
+    spec = {"model": "gemma-3-1b", "training_file": training_file, "config": CONFIG, "seed": 0}
     return JobRow(
         id=new_id("ftjob"), project_id="proj_default", kind=JobKind.TRAIN.value, state=JobState.SUCCEEDED.value,
-        spec={"model": "gemma-3-1b", "training_file": training_file, "config": CONFIG, "seed": 0}, result=result, meta={}, progress={},
+        spec=spec, result=result, meta={}, progress={},
         finished_at=func.now(),
     )  # fmt: skip
