@@ -1,4 +1,4 @@
-"""Runs the integration tests on PostgreSQL and Redis from their images, in containers of their own: `make test-containers`."""
+"""Runs the integration tests on PostgreSQL and Redis from their images, each in a container: `make test-containers`."""
 
 from __future__ import annotations
 
