@@ -223,9 +223,7 @@ def test_an_adapter_that_is_not_the_trained_one_is_refused(served: Served, tmp_p
 def test_refusals_say_what_is_wrong(served: Served) -> None:
     with pytest.raises(openai.NotFoundError, match="no model 'gemma-9'"):
         served.client.chat.completions.create(model="gemma-9", messages=QUESTION)
-    with pytest.raises(
-        openai.InternalServerError, match=r"not prepared.*mt models prepare gemma-3-1b"
-    ):
+    with pytest.raises(openai.InternalServerError, match=r"not prepared.*mt models prepare gemma-3-1b"):
         served.client.chat.completions.create(model="gemma-3-1b", messages=QUESTION)
     with pytest.raises(openai.BadRequestError, match=r"has \d{3,} tokens and the model's window 256"):
         served.client.completions.create(model=BASE, prompt="long " * 200)
