@@ -162,6 +162,7 @@ async def submissions(bench: Bench, count: int, clients: int) -> dict[str, Any]:
         "gateway_cpu_ms_each": round(1000 * (_cpu_s(bench.gateway) - busy) / count, 2),
     }
     _cancel_all(bench)
+    _settle(bench)
     return figures
 
 
@@ -428,13 +429,18 @@ def _cancel_all(bench: Bench) -> None:
             transitions.request_cancel(session, job)
 
 
-def _drop_doorbells(bench: Bench) -> None:
-    """Messages of jobs that are cancelled would keep the worker from being idle."""
+def _settle(bench: Bench) -> None:
+    """Wait until what the submissions left behind is done, so that it is not measured with the next part."""
     while True:
         with bench.database.session() as session:
             if session.scalar(select(OutboxRow.id).limit(1)) is None:
                 break
         time.sleep(0.2)
+    time.sleep(2.0)
+
+
+def _drop_doorbells(bench: Bench) -> None:
+    """Messages of jobs that are cancelled would keep the worker from being idle."""
     subprocess.run(
         [
             sys.executable,

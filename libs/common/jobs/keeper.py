@@ -16,7 +16,7 @@ from functools import partial
 
 import structlog
 from kombu.exceptions import OperationalError as BrokerAway
-from sqlalchemy import Connection, func, literal_column, select, text, update
+from sqlalchemy import Connection, delete, func, literal_column, select, text, update
 from sqlalchemy.orm import Session
 
 from libs.common.db.engine import Database
@@ -50,7 +50,8 @@ def publish_outbox(session: Session, ring: Ring, limit: int = 100) -> int:
     ).all()
     for row in rows:
         ring(row.queue, row.job_id)
-        session.delete(row)
+    if rows:
+        session.execute(delete(OutboxRow).where(OutboxRow.id.in_([row.id for row in rows])))
     return len(rows)
 
 

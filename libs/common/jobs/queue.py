@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from celery import Celery
+from kombu.exceptions import OperationalError
+from redis.exceptions import RedisError
 
 TASK = "jobs.run"
 """The task of every worker; the queue says which kind of job it takes."""
@@ -26,10 +28,20 @@ def make_celery(broker_url: str) -> Celery:
     return app
 
 
+UNHEARD = 64
+"""Doorbells that wait in a queue at most. Who hears one goes on until nothing waits, so more would only pile up."""
+
+
 def ring(app: Celery, queue: str, job_id: str) -> None:
-    """Tell the workers of a queue that a job is waiting.
+    """Tell the workers of a queue that a job is waiting, unless enough doorbells say so already.
 
     Raises:
         kombu.exceptions.OperationalError: the broker does not answer.
     """
-    app.send_task(TASK, args=[job_id], queue=queue, retry=False)
+    with app.pool.acquire(block=True) as connection, connection.channel() as channel:
+        try:
+            unheard = channel.client.llen(queue)
+        except RedisError as error:
+            raise OperationalError(str(error)) from error
+    if unheard < UNHEARD:
+        app.send_task(TASK, args=[job_id], queue=queue, retry=False)

@@ -9,10 +9,11 @@ from collections.abc import Mapping
 from datetime import timedelta
 from typing import Any, Literal
 
-from sqlalchemy import func, insert, select
+from sqlalchemy import Boolean, String, bindparam, func, select, text
+from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.orm import Session
 
-from libs.common.db.tables import JobEventRow, JobRow, OutboxRow, ProjectRow
+from libs.common.db.tables import JobRow, OutboxRow, ProjectRow
 from libs.common.errors import IllegalTransition, LeaseLost, NotFound
 from libs.common.ids import JOB_PREFIX, new_id
 from libs.common.jobs import events
@@ -60,36 +61,52 @@ def create(
         created_by: the key that asked for it.
     """
     job_id = new_id(JOB_PREFIX[kind])
-    rings = (
-        kind is not JobKind.PIPELINE
-    )  # no worker takes pipelines; the keeper's driver finds them by itself
     state = {"state": S.QUEUED.value}
     event = events.values_of(job_id, 1, "The job is queued.", type="state", data=state)
-    row = (
-        insert(JobRow)
-        .values(
-            id=job_id,
-            project_id=project_id,
-            kind=kind.value,
-            state=S.QUEUED.value,
-            spec=spec,
-            meta=metadata or {},
-            max_attempts=max_attempts,
-            last_sequence=1,
-            priority=priority,
-            pipeline_id=pipeline_id,
-            input_hash=input_hash,
-            created_by=created_by,
-            queued_at=func.clock_timestamp(),
-            rung_at=func.clock_timestamp() if rings else None,
+    values = {
+        "id": job_id,
+        "project_id": project_id,
+        "kind": kind.value,
+        "spec": spec,
+        "meta": metadata or {},
+        "max_attempts": max_attempts,
+        "priority": priority,
+        "pipeline_id": pipeline_id,
+        "input_hash": input_hash,
+        "created_by": created_by,
+        # No worker takes pipelines: the keeper's driver finds them by itself.
+        "rings": kind is not JobKind.PIPELINE,
+        "message": event["message"],
+        "data": event["data"],
+    }
+    return session.scalars(_CREATE, values).one()
+
+
+# One statement, and written out: submissions are many, each round trip counts, and so does building a statement each time.
+_CREATE = select(JobRow).from_statement(
+    text("""
+        with event as (
+            insert into job_events (job_id, sequence, level, type, message, data, created_at)
+            values (:id, 1, 'info', 'state', :message, :data, clock_timestamp())
+        ), doorbell as (
+            insert into outbox (job_id, queue) select :id, :kind where :rings
         )
-        .returning(JobRow)
-        .add_cte(insert(JobEventRow).values(event).returning(JobEventRow.sequence).cte("first_event"))
+        insert into jobs (
+            id, project_id, kind, state, spec, metadata, max_attempts, last_sequence, priority, pipeline_id, input_hash,
+            created_by, queued_at, rung_at
+        ) values (
+            :id, :project_id, :kind, 'queued', :spec, :meta, :max_attempts, 1, :priority, :pipeline_id, :input_hash,
+            :created_by, clock_timestamp(), case when :rings then clock_timestamp() end
+        ) returning *
+    """).bindparams(
+        bindparam("id", type_=String),
+        bindparam("kind", type_=String),
+        bindparam("rings", type_=Boolean),
+        bindparam("spec", type_=JSONB),
+        bindparam("meta", type_=JSONB),
+        bindparam("data", type_=JSONB),
     )
-    if rings:
-        bell = insert(OutboxRow).values(job_id=job_id, queue=kind.value).returning(OutboxRow.id)
-        row = row.add_cte(bell.cte("doorbell"))
-    return session.scalars(row).one()  # one statement: submissions are many, and each round trip counts
+)
 
 
 def locked(session: Session, job_id: str) -> JobRow:
