@@ -203,6 +203,7 @@ def test_a_copy_is_fetched_once(s3: s3fs.S3FileSystem, bucket: str, tmp_path: Pa
     assert read(store.path(artifact)) == FILES
 
 
+@pytest.mark.slow
 def test_a_store_that_cannot_be_reached_says_so(
     s3: s3fs.S3FileSystem, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -41,6 +41,7 @@ def base() -> Path:
         pytest.skip(f"the weights could not be prepared: {error.detail}")
 
 
+@pytest.mark.slow  # the end-to-end test trains these weights too, through the front door
 @pytest.mark.weights
 def test_three_steps_move_the_adapter_and_the_answers(base: Path, tmp_path: Path) -> None:
     from services.trainer.recipe.run import train

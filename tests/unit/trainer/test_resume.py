@@ -212,6 +212,7 @@ def test_paused_after_any_step_it_is_the_same_job(
     assert_one_job(whole, [job.attempt(pause_at=step), job.attempt()])
 
 
+@pytest.mark.slow
 def test_a_report_over_several_steps_that_a_pause_falls_into_is_the_same(
     tiny_order: MakeOrder, tmp_path: Path
 ) -> None:
@@ -223,7 +224,9 @@ def test_a_report_over_several_steps_that_a_pause_falls_into_is_the_same(
     assert_one_job(whole, [first, job.attempt()])
 
 
-@pytest.mark.parametrize("where", [pytest.param("published", marks=pytest.mark.slow), "ended early"])
+@pytest.mark.parametrize(
+    "where", [pytest.param(name, marks=pytest.mark.slow) for name in ("published", "ended early")]
+)
 def test_killed_between_the_last_step_and_the_end_it_takes_no_other_step(
     tiny_order: MakeOrder, tmp_path: Path, where: str
 ) -> None:
