@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from functools import cache
+
 from celery import Celery
 from kombu.exceptions import OperationalError
+from redis import Redis
 from redis.exceptions import RedisError
 
 TASK = "jobs.run"
@@ -38,10 +41,15 @@ def ring(app: Celery, queue: str, job_id: str) -> None:
     Raises:
         kombu.exceptions.OperationalError: the broker does not answer.
     """
-    with app.pool.acquire(block=True) as connection, connection.channel() as channel:
-        try:
-            unheard = channel.client.llen(queue)
-        except RedisError as error:
-            raise OperationalError(str(error)) from error
-    if unheard < UNHEARD:
+    try:
+        unheard = _valkey(app.conf.broker_url).llen(queue)
+    except RedisError as error:
+        raise OperationalError(str(error)) from error
+    if unheard < UNHEARD:  # pyright: ignore[reportOperatorIssue] (the client is not an asynchronous one)
         app.send_task(TASK, args=[job_id], queue=queue, retry=False)
+
+
+@cache
+def _valkey(broker_url: str) -> Redis:
+    """A client of our own, which connects again by itself: kombu's channels do not outlive a restart of the broker."""
+    return Redis.from_url(broker_url, socket_timeout=10, socket_connect_timeout=5)

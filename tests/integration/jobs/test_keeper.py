@@ -7,13 +7,17 @@ from collections.abc import Iterator
 
 import pytest
 from kombu.exceptions import OperationalError as BrokerAway
+from redis import Redis
 from sqlalchemy import func, select, text, update
 
 from libs.common.db.engine import Database
 from libs.common.db.tables import JobRow, OutboxRow
+from libs.common.ids import new_id
 from libs.common.jobs import transitions
 from libs.common.jobs.keeper import RINGS_PER_KIND, Keeper, ring_again
+from libs.common.jobs.queue import UNHEARD, make_celery, ring
 from model_training.contracts.jobs import JobKind
+from tests.conftest import Stores
 from tests.integration.jobs.helpers import read, wait
 
 
@@ -81,3 +85,15 @@ def test_jobs_that_wait_too_long_are_rung_for_again_but_not_all_at_once(own_data
     assert len(rung) == RINGS_PER_KIND
     with own_database.session() as session:
         assert ring_again(session, lambda queue, job_id: rung.append(job_id)) == 0
+
+
+def test_doorbells_that_nobody_hears_do_not_pile_up(stores: Stores) -> None:
+    app, queue = make_celery(stores.settings.broker_url), f"unheard-{new_id('q')}"
+    with Redis.from_url(stores.settings.broker_url) as valkey:
+        for number in range(UNHEARD + 5):
+            ring(app, queue, f"job-{number}")
+        assert valkey.llen(queue) == UNHEARD
+        valkey.lpop(queue)
+        ring(app, queue, "one more")
+        assert valkey.llen(queue) == UNHEARD
+        valkey.delete(queue)
