@@ -9,7 +9,6 @@ from contextlib import asynccontextmanager
 from functools import partial
 
 import httpx
-from anyio import to_thread
 from fastapi import FastAPI
 from starlette.middleware import Middleware
 
@@ -49,8 +48,6 @@ from services.gateway.settings import GatewaySettings
 
 ROUTES = (files, fine_tuning, jobs, work, pipelines, models, chat, monitoring, keys, projects, config)
 
-THREADS = 8
-"""Requests that are worked on at once. More threads than this only wait for each other: Python runs one at a time."""
 IDLE_TRANSACTION_S = 60.0
 """No request leaves a transaction idle for as long; a gateway that is stopped in one gives its rows free then."""
 
@@ -94,7 +91,6 @@ def build(settings: GatewaySettings) -> FastAPI:
         with database.session() as session:
             bootstrap(session, settings)
         gateway.files.sweep()
-        to_thread.current_default_thread_limiter().total_tokens = THREADS
         listener.start(asyncio.get_running_loop())
         await relay.open()
         keeper.start()

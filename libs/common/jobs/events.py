@@ -26,29 +26,17 @@ def append(
 ) -> None:
     """Append one event. The job row must be locked by this transaction."""
     job.last_sequence += 1
-    values = values_of(job.id, job.last_sequence, message, type=type, level=level, data=data)
-    session.add(JobEventRow(**values))
-
-
-def values_of(
-    job_id: str,
-    sequence: int,
-    message: str,
-    *,
-    type: str = "message",
-    level: Level = "info",
-    data: dict[str, Any] | None = None,
-) -> dict[str, Any]:
-    """The columns of an event."""
-    return {
-        "job_id": job_id,
-        "sequence": sequence,
-        "level": level,
-        "type": type,
-        "message": message[:4000],
-        "data": data or {},
-        "created_at": func.clock_timestamp(),
-    }
+    session.add(
+        JobEventRow(
+            job_id=job.id,
+            sequence=job.last_sequence,
+            level=level,
+            type=type,
+            message=message[:4000],
+            data=data or {},
+            created_at=func.clock_timestamp(),
+        )
+    )
 
 
 def notify(session: Session, job_id: str) -> None:

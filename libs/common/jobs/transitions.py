@@ -61,8 +61,6 @@ def create(
         created_by: the key that asked for it.
     """
     job_id = new_id(JOB_PREFIX[kind])
-    state = {"state": S.QUEUED.value}
-    event = events.values_of(job_id, 1, "The job is queued.", type="state", data=state)
     values = {
         "id": job_id,
         "project_id": project_id,
@@ -76,8 +74,7 @@ def create(
         "created_by": created_by,
         # No worker takes pipelines: the keeper's driver finds them by itself.
         "rings": kind is not JobKind.PIPELINE,
-        "message": event["message"],
-        "data": event["data"],
+        "data": {"state": S.QUEUED.value},
     }
     return session.scalars(_CREATE, values).one()
 
@@ -87,7 +84,7 @@ _CREATE = select(JobRow).from_statement(
     text("""
         with event as (
             insert into job_events (job_id, sequence, level, type, message, data, created_at)
-            values (:id, 1, 'info', 'state', :message, :data, clock_timestamp())
+            values (:id, 1, 'info', 'state', 'The job is queued.', :data, clock_timestamp())
         ), doorbell as (
             insert into outbox (job_id, queue) select :id, :kind where :rings
         )

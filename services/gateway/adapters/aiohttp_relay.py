@@ -1,4 +1,4 @@
-"""Passes requests on to other services with aiohttp, whose parser costs a third of httpx's on this path."""
+"""Passes requests on to other services with aiohttp; `benchmarks/gateway.py` measures what the way through costs."""
 
 from __future__ import annotations
 
