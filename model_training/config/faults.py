@@ -51,7 +51,8 @@ def validation_faults(error: ValidationError, fields: Fields, sources: Mapping[s
 def parse_text(field: FieldInfo | None, text: str) -> Any:
     """The value that a text from the environment or the command line means for a field.
 
-    `none` is None where a field may be that; lists are written `a,b` or, where an item has a comma, `["a, b", "c"]`.
+    `none` is None where a field may be that; lists are written `a,b` or, where an item has a comma, `["a, b", "c"]`,
+    mappings `{name: value}`.
     Anything else stays text and is read by the field's own type.
     """
     if field is None:
@@ -59,13 +60,13 @@ def parse_text(field: FieldInfo | None, text: str) -> Any:
     parts = _parts(field.annotation)
     if NoneType in parts and text.strip().lower() in ("none", "null", ""):
         return None
-    if list not in parts:
-        return text
-    if text.strip().startswith("["):
+    if dict in parts or (list in parts and text.strip().startswith("[")):
         try:
             return yaml.safe_load(text)
         except yaml.YAMLError:
             return text
+    if list not in parts:
+        return text
     return [item.strip() for item in text.split(",") if item.strip()]
 
 
@@ -136,8 +137,8 @@ def _where(name: str, sources: Mapping[str, Source]) -> str | None:
 def _parts(annotation: Any) -> set[Any]:
     """Every type that an annotation is made of, without what stands inside a list."""
     origin = get_origin(annotation)
-    if origin is list or annotation is list:
-        return {list}
+    if origin in (list, dict) or annotation in (list, dict):
+        return {origin or annotation}
     if origin is None or origin is Literal:
         return {annotation}
     return {part for argument in get_args(annotation) for part in _parts(argument)}

@@ -30,7 +30,7 @@ class Machine:
         return self.processor in BITSANDBYTES_CPUS
 
 
-OPTIONAL_PACKAGES = ("bitsandbytes", "flash_attn", "unsloth")
+OPTIONAL_PACKAGES = ("bitsandbytes", "flash_attn", "unsloth", "tensorboard", "wandb", "mlflow", "trackio")
 
 
 @lru_cache(maxsize=1)

@@ -7,7 +7,7 @@ memory is estimated by the trainer, not here.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import ClassVar, Literal
+from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field, field_validator
 
@@ -16,6 +16,8 @@ from model_training.config.catalogue import CatalogueEntry, find_model, get_mode
 from model_training.config.machine import Machine, this_machine
 
 LINEAR_LAYERS = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
+VLLM_HIGHEST_RANK = 512
+"""The largest `--max-lora-rank` that vLLM takes."""
 Auto = Literal["auto"]
 TargetModule = Literal["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]
 
@@ -40,6 +42,10 @@ class TrainingConfig(BaseConfig):
         "lr_scheduler_type": "lr_scheduler",
         "attn_implementation": "attention",
         "output_name": "suffix",
+        "optim": "optimizer",
+        "neftune_alpha": "neftune_noise_alpha",
+        "sample_packing": "packing",
+        "load_in_4_bit": "load_in_4bit",
     }
 
     # The model and what it learns from
@@ -71,8 +77,15 @@ class TrainingConfig(BaseConfig):
     """Linear layers that get an adapter. The default is all of them, attention and feed-forward."""
     use_rslora: bool = False
     """Scale by alpha / sqrt(r), which keeps high ranks stable."""
+    use_dora: bool = False
+    """DoRA: learn the length of each weight row apart from its direction. vLLM cannot serve it, see `serve_with`."""
+    rank_pattern: dict[str, Annotated[int, Field(ge=1, le=1024)]] = {}
+    """Another rank for layers whose name matches: the end of a name (`q_proj`, `layers.0.self_attn.q_proj`) or a regular
+    expression."""
+    alpha_pattern: dict[str, Annotated[float, Field(gt=0, le=4096)]] = {}
+    """Another alpha for layers whose name matches, as with `rank_pattern`."""
     load_in_4bit: bool = False
-    """QLoRA: hold the base weights in 4 bits (NF4). Needs bitsandbytes."""
+    """QLoRA: hold the base weights in 4 bits (NF4, double quantisation), on a GPU or a CPU."""
 
     # The optimiser
     learning_rate: float = Field(default=2e-4, gt=0, le=1)
@@ -87,8 +100,13 @@ class TrainingConfig(BaseConfig):
     """Optimiser steps after which the job ends, whatever `epochs` says. None: the epochs decide."""
     warmup_ratio: float = Field(default=0.05, ge=0, lt=1)
     """Share of the steps in which the learning rate rises from 0."""
-    lr_scheduler: Literal["linear", "cosine", "constant"] = "cosine"
-    """Course of the learning rate after the warm-up."""
+    lr_scheduler: Literal["linear", "cosine", "constant", "wsd"] = "cosine"
+    """Course of the learning rate after the warm-up. `wsd` (warm-up, stable, decay) holds it, then lets it fall to 0 in the
+    last tenth of the steps."""
+    optimizer: Literal["auto", "adamw", "adamw_fused", "adamw_8bit"] = "auto"
+    """AdamW in one kernel a parameter, in one for all (`adamw_fused`), or with moments in 8 bits. `auto` takes the fused one."""
+    neftune_noise_alpha: float | None = Field(default=None, gt=0, le=100)
+    """NEFTune: noise on the embeddings while training, which can help small data sets; 5 is the usual value."""
     weight_decay: float = Field(default=0.0, ge=0, le=1)
     """Decoupled weight decay of AdamW."""
     max_grad_norm: float = Field(default=1.0, gt=0)
@@ -109,8 +127,10 @@ class TrainingConfig(BaseConfig):
     """Attention code. `auto` takes the fastest that is right for the model."""
     gradient_checkpointing: bool = False
     """Compute activations again in the backward pass: less memory, about a third more time."""
+    packing: Auto | bool = "auto"
+    """Lay the rows of a step end to end instead of padding them; no row sees another. `auto` packs on a GPU."""
     length_bucketing: bool = True
-    """Put rows of similar length into one batch, so that less padding is computed."""
+    """Put rows of similar length into one batch, so that less padding is computed. Without effect on packed rows."""
     check_machine: bool = True
     """Check here that this machine has the device and packages that the settings need. Set it to false to write settings
     for another machine; the trainer there always checks."""
@@ -128,12 +148,23 @@ class TrainingConfig(BaseConfig):
     """Validations in a row without a better loss after which training stops. 0 never stops early."""
     early_stopping_min_delta: float = Field(default=0.0, ge=0)
     """How much lower a validation loss must be to count as better."""
+    early_stopping_warmup: int = Field(default=0, ge=0)
+    """Validations before the first that can count against the patience."""
+    generate_rows: int = Field(default=0, ge=0, le=1000)
+    """Validation rows that are answered at each validation and compared with their answers: exact match, and how many answers
+    are code that parses. 0 generates nothing."""
+    report_to: list[Literal["tensorboard", "wandb", "mlflow", "trackio"]] = []
+    """Trackers that get the metrics as well. The package of each must be installed where the trainer runs."""
 
     # The result
     suffix: str | None = Field(
         default=None, min_length=1, max_length=64, pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$"
     )
     """A word in the name of the tuned model, to recognise it by."""
+    export: list[Literal["merged", "gguf"]] = []
+    """What the artifact holds besides the adapter: the merged model in 16 bits, and the same as a GGUF file."""
+    serve_with: Literal["transformers", "vllm"] = "transformers"
+    """Engine that will serve the adapter. What it cannot serve is refused before training."""
 
     @field_validator("model_name")
     @classmethod
@@ -170,6 +201,11 @@ class TrainingConfig(BaseConfig):
         return "fp32" if self.bf16 is False and self.fp16 is False else "auto"
 
     @property
+    def highest_rank(self) -> int:
+        """The largest rank of any layer."""
+        return max(self.lora_r, *self.rank_pattern.values(), 1)
+
+    @property
     def steps_between_saves(self) -> int:
         """`save_steps` with `auto` resolved."""
         return self.eval_steps if self.save_steps == "auto" else self.save_steps
@@ -189,6 +225,12 @@ class TrainingConfig(BaseConfig):
         if self.device == "cpu" and self.attention == "flash_attention_2":
             hint = "Use 'sdpa' or 'auto'."
             yield Fault("attention", "runs on a GPU only, and device is 'cpu'", self.attention, hint)
+        if self.serve_with == "vllm" and self.use_dora:
+            hint = "Set use_dora to false, or serve_with to 'transformers'."
+            yield Fault("use_dora", "vLLM serves no DoRA adapters, and serve_with is 'vllm'", True, hint)
+        if self.serve_with == "vllm" and self.highest_rank > VLLM_HIGHEST_RANK:
+            rule = f"vLLM serves ranks up to {VLLM_HIGHEST_RANK}, and serve_with is 'vllm'"
+            yield Fault("lora_r", rule, self.highest_rank, "Lower lora_r and the ranks of rank_pattern.")
         if self.check_machine:
             yield from self.machine_rules(this_machine())
 
@@ -206,6 +248,13 @@ class TrainingConfig(BaseConfig):
         elif self.load_in_4bit and not gpu and not machine.quantises_on_cpu:
             rule = f"bitsandbytes has no 4-bit code for this processor ({machine.processor}), and there is no GPU"
             yield Fault("load_in_4bit", rule, True, f"Set it to false. {elsewhere}")
+        if self.optimizer == "adamw_8bit" and not (gpu and machine.has("bitsandbytes")):
+            rule = "needs an NVIDIA GPU and the package bitsandbytes"
+            yield Fault("optimizer", rule, self.optimizer, f"Use 'auto' or 'adamw'. {elsewhere}")
+        for tracker in self.report_to:
+            if not machine.has(tracker):
+                hint = f"Install it: pip install {tracker}. {elsewhere}"
+                yield Fault("report_to", f"{tracker} is not installed", tracker, hint)
         if self.fp16 is True and self.device == "auto" and not gpu:
             rule = "float16 trains on a GPU only, and none is seen on this machine"
             yield Fault("fp16", rule, True, f"Use bf16. {elsewhere}")

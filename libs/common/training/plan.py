@@ -16,18 +16,31 @@ from model_training.contracts.fine_tuning import EffectiveSetting
 
 Device = Literal["cpu", "cuda"]
 Precision = Literal["bf16", "fp16", "fp32"]
+Backend = Literal["transformers", "unsloth"]
+Optimizer = Literal["adamw", "adamw_fused", "adamw_8bit"]
 
 PASS_TOKENS: dict[Device, int] = {"cpu": 1024, "cuda": 16_384}
 """Tokens, padding included, that go through the model at once. More of them are no faster and only take memory: on a CPU a
 token of Gemma 3 270M holds 1.5 MB until its backward pass."""
 
 
+SOFTCAPPED = "gemma-2-"
+"""Models that bound their attention scores by a tanh, which transformers' sdpa code does not do."""
+
+
 @dataclass(frozen=True)
 class MachineFacts:
-    """What the child found: `fast_bf16` says whether bfloat16 is at least as fast as float32 here."""
+    """What the child found.
+
+    `fast_bf16` says whether bfloat16 is at least as fast as float32 here; `flash_attention` and `unsloth` whether these can
+    be used; `memory_bytes` is what the device has in all (None: unknown).
+    """
 
     cuda: bool
     fast_bf16: bool
+    flash_attention: bool = False
+    unsloth: bool = False
+    memory_bytes: float | None = None
 
 
 @dataclass(frozen=True)
@@ -42,9 +55,12 @@ class DataFacts:
 class Plan:
     """The settings that training runs with. `effective` lists those that differ from what was asked, and why."""
 
+    backend: Backend
     device: Device
     precision: Precision
     attention: str
+    optimizer: Optimizer
+    packing: bool
     batch_size: int
     gradient_accumulation: int
     pass_tokens: int
@@ -72,15 +88,18 @@ class Planner:
             JobFailure: a setting asks for what this trainer cannot do.
         """
         config = self._config
-        self._refuse_unsupported()
         device: Device = "cuda" if config.device != "cpu" and self._machine.cuda else "cpu"
+        backend = self._backend(device)
         batch_size, accumulation = self._batches()
         steps = self._steps(batch_size * accumulation)
         eval_steps = min(config.eval_steps, steps)
         return Plan(
+            backend=backend,
             device=self._apply("device", device, "an NVIDIA GPU is used where there is one"),
             precision=self._precision(device),
-            attention=self._attention(),
+            attention=self._attention(device, backend),
+            optimizer=self._optimizer(),
+            packing=self._packing(device),
             batch_size=batch_size,
             gradient_accumulation=accumulation,
             pass_tokens=PASS_TOKENS[device],
@@ -98,16 +117,34 @@ class Planner:
             self._effective.append(EffectiveSetting(field=name, asked=asked, applied=applied, reason=reason))
         return applied
 
-    def _refuse_unsupported(self) -> None:
-        if self._config.load_in_4bit:
+    def _backend(self, device: Device) -> Backend:
+        asked = self._config.backend
+        usable = device == "cuda" and self._machine.unsloth
+        if asked == "unsloth" and not usable:
             raise JobFailure(
                 "unsupported_setting",
-                "load_in_4bit = True: this trainer holds the base weights in 16 or 32 bits.",
+                "backend = unsloth: the trainer has no NVIDIA GPU, or Unsloth is not installed there.",
                 blame="user",
-                param="load_in_4bit",
-                hint="Set load_in_4bit to false.",
+                param="backend",
+                hint="Set backend to 'auto' or 'transformers'.",
             )
-        self._apply("backend", "transformers", "the trainer runs transformers with PEFT and TRL")
+        if asked != "auto":
+            return asked
+        if usable:
+            return self._apply("backend", "unsloth", "Unsloth is installed, and there is a GPU")
+        why = "Unsloth is not installed" if device == "cuda" else "Unsloth needs a GPU"
+        return self._apply("backend", "transformers", why)
+
+    def _optimizer(self) -> Optimizer:
+        if self._config.optimizer != "auto":
+            return self._config.optimizer
+        return self._apply("optimizer", "adamw_fused", "the same steps in fewer kernels")
+
+    def _packing(self, device: Device) -> bool:
+        if self._config.packing != "auto":
+            return self._config.packing
+        why = "padding costs a GPU more than the mask does" if device == "cuda" else "rows of like length need it less"
+        return self._apply("packing", device == "cuda", why)
 
     def _precision(self, device: Device) -> Precision:
         asked = self._config.precision
@@ -121,12 +158,15 @@ class Planner:
         self._apply("fp16", device == "cuda", "float16 needs a GPU")
         return "fp16" if device == "cuda" else "fp32"
 
-    def _attention(self) -> str:
-        if self._config.attention != "auto":
-            return self._config.attention
-        return str(
-            self._apply("attention", "sdpa", "as fast as eager on short rows, with less memory on long ones")
-        )
+    def _attention(self, device: Device, backend: Backend) -> str:
+        config = self._config
+        if config.model_name.startswith(SOFTCAPPED) and config.attention in ("auto", "sdpa"):
+            return self._apply("attention", "eager", "sdpa leaves out the cap on Gemma 2's attention scores")
+        if config.attention != "auto":
+            return config.attention
+        if device == "cuda" and self._machine.flash_attention and backend == "transformers":
+            return self._apply("attention", "flash_attention_2", "it skips what lies between packed rows")
+        return self._apply("attention", "sdpa", "as fast as eager on short rows, with less memory on long ones")
 
     def _batches(self) -> tuple[int, int]:
         """Rows in a step and batches per step. Passes bound memory by tokens, so no step has to be divided by rows."""

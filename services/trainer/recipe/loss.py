@@ -5,18 +5,21 @@ states whose next token is supervised meet the output matrix, in chunks, and the
 while a chunk's logits are still in the cache. Nothing of vocabulary width is kept for the backward pass. The softmax is
 computed in float32 whatever the precision of the model.
 
-The output matrix must be frozen and without bias or adapter, which LoRA on the linear layers of Gemma keeps.
+The output matrix must be frozen and without bias or adapter, which LoRA on the linear layers of Gemma keeps. The loss of each
+supervised token comes as a by-product, so that rows can be told apart without another pass.
 """
 
 from __future__ import annotations
 
 import types
+from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch.nn import functional
 from transformers import PreTrainedModel
-from transformers.modeling_outputs import CausalLMOutput
+from transformers.modeling_outputs import ModelOutput
 
 IGNORED = -100
 """Label of a token that is read but not learnt."""
@@ -29,31 +32,39 @@ UNDERFLOW = 1e-30
 """Probability below which the logarithm is taken before the division, where it is exact."""
 
 
-class SupervisedCrossEntropy(torch.autograd.Function):
-    """Summed cross entropy of `hidden @ weight.T` against `targets`, with the gradient found in the forward pass.
+@dataclass
+class SupervisedOutput(ModelOutput):
+    """What a model with this loss returns: the mean, and (supervised tokens,) losses in nats without a gradient, in the order
+    of the batch."""
 
-    Shapes: hidden (tokens, width), weight (vocabulary, width), targets (tokens,). Returns a float32 scalar. `softcap`
-    bounds the logits by `softcap * tanh(logits / softcap)`, as Gemma 2 does; 0 leaves them alone.
+    loss: torch.Tensor | None = None
+    token_losses: torch.Tensor | None = None
+
+
+class SupervisedCrossEntropy(torch.autograd.Function):
+    """Cross entropy of `hidden @ weight.T` against `targets`, with the gradient found in the forward pass.
+
+    Shapes: hidden (tokens, width), weight (vocabulary, width), targets (tokens,). Returns the sum, a float32 scalar, and the
+    loss of every token, (tokens,), which has no gradient. `softcap` bounds the logits by `softcap * tanh(logits / softcap)`,
+    as Gemma 2 does; 0 leaves them alone.
     """
 
     @staticmethod
     def forward(
         ctx: Any, hidden: torch.Tensor, weight: torch.Tensor, targets: torch.Tensor, softcap: float
-    ) -> torch.Tensor:
-        total = torch.zeros((), dtype=torch.float32, device=hidden.device)
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        losses = torch.empty(len(hidden), dtype=torch.float32, device=hidden.device)
         wants_gradient = hidden.requires_grad
         gradient = torch.empty_like(hidden) if wants_gradient else hidden.new_empty(0)
-        block = CPU_BLOCK_ROWS if hidden.device.type == "cpu" else CHUNK_TOKENS
-        for start in range(0, len(hidden), CHUNK_TOKENS):
-            logits = hidden[start : start + CHUNK_TOKENS] @ weight.t()
-            chunk_targets = targets[start : start + CHUNK_TOKENS, None]
-            for row in range(0, len(logits), block):
-                rows = logits[row : row + block]
-                total += _loss_and_gradient(rows, chunk_targets[row : row + block], softcap, wants_gradient)
+        for start, logits in _projected(hidden, weight):
+            for rows in _blocks(start, len(logits), hidden.device):
+                part = logits[rows.start - start : rows.stop - start]
+                losses[rows] = _loss_and_gradient(part, targets[rows, None], softcap, wants_gradient)
             if wants_gradient:
                 torch.mm(logits, weight, out=gradient[start : start + CHUNK_TOKENS])
         ctx.save_for_backward(gradient)
-        return total
+        ctx.mark_non_differentiable(losses)
+        return losses.sum(), losses
 
     @staticmethod
     def backward(ctx: Any, *upstream: torch.Tensor) -> tuple[torch.Tensor, None, None, None]:
@@ -61,23 +72,36 @@ class SupervisedCrossEntropy(torch.autograd.Function):
         return gradient * upstream[0].to(gradient.dtype), None, None, None
 
 
+def _projected(hidden: torch.Tensor, weight: torch.Tensor) -> Iterator[tuple[int, torch.Tensor]]:
+    """The logits of `CHUNK_TOKENS` tokens at a time, with the number of the first one."""
+    for start in range(0, len(hidden), CHUNK_TOKENS):
+        yield start, hidden[start : start + CHUNK_TOKENS] @ weight.t()
+
+
+def _blocks(start: int, count: int, device: torch.device) -> Iterator[slice]:
+    """Rows whose softmax is taken at once, of `count` from `start` on."""
+    block = CPU_BLOCK_ROWS if device.type == "cpu" else CHUNK_TOKENS
+    for row in range(start, start + count, block):
+        yield slice(row, min(row + block, start + count))
+
+
 def _loss_and_gradient(
     logits: torch.Tensor, targets: torch.Tensor, softcap: float, wants_gradient: bool
 ) -> torch.Tensor:
-    """Summed loss of a few rows; their logits are overwritten by the gradient of that sum."""
+    """Losses of a few rows; their logits are overwritten by the gradient of the losses' sum."""
     bounded = softcap * torch.tanh(logits.float() / softcap) if softcap else logits
     slope = torch.softmax(bounded, dim=1, dtype=torch.float32)
     chosen = slope.gather(1, targets)
     if chosen.min() > UNDERFLOW:
-        loss = -chosen.log().sum()
+        losses = -chosen.log().squeeze(1)
     else:
-        loss = functional.cross_entropy(bounded.float(), targets.squeeze(1), reduction="sum")
+        losses = functional.cross_entropy(bounded.float(), targets.squeeze(1), reduction="none")
     if wants_gradient:
         slope.scatter_(1, targets, chosen - 1)
         if softcap:
             slope *= 1 - (bounded / softcap).square_()
         logits.copy_(slope)
-    return loss
+    return losses
 
 
 def supervised_loss(
@@ -87,7 +111,7 @@ def supervised_loss(
     *,
     denominator: torch.Tensor | int | None = None,
     softcap: float = 0.0,
-) -> torch.Tensor:
+) -> SupervisedOutput:
     """Next-token loss over the supervised tokens of a batch.
 
     Args:
@@ -99,13 +123,13 @@ def supervised_loss(
     targets = functional.pad(labels[:, 1:], (0, 1), value=IGNORED)
     supervised = targets != IGNORED
     selected = hidden[supervised].to(weight.dtype)
-    total = SupervisedCrossEntropy.apply(selected, weight, targets[supervised], softcap)
+    total, losses = SupervisedCrossEntropy.apply(selected, weight, targets[supervised], softcap)
     count = supervised.sum() if denominator is None else denominator
-    return total / torch.as_tensor(count, device=total.device).clamp(min=1)
+    return SupervisedOutput(total / torch.as_tensor(count, device=total.device).clamp(min=1), losses)
 
 
 def install(model: PreTrainedModel) -> None:
-    """Make `model(input_ids, labels=…)` compute `supervised_loss` and no logits. Without labels it works as before.
+    """Make `model(input_ids, labels=…)` return `supervised_loss` and compute no logits. Without labels it works as before.
 
     Raises:
         ValueError: the output matrix is trained or has an adapter or a bias; the loss would miss its gradient.
@@ -129,9 +153,8 @@ def install(model: PreTrainedModel) -> None:
             return plain_forward(input_ids=input_ids, attention_mask=attention_mask, **options)
         options.pop("use_cache", None)
         body = self.base_model(input_ids=input_ids, attention_mask=attention_mask, use_cache=False, **options)
-        loss = supervised_loss(
+        return supervised_loss(
             body.last_hidden_state, weight, labels, denominator=num_items_in_batch, softcap=softcap
         )
-        return CausalLMOutput(loss=loss)
 
     model.forward = types.MethodType(forward, model)
