@@ -12,6 +12,7 @@ JOB_PREFIX = {
     JobKind.EVALUATE: "eval",
     JobKind.COMPARE: "cmp",
     JobKind.PIPELINE: "pipe",
+    JobKind.SWEEP: "sweep",
 }
 
 

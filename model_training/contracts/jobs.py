@@ -18,6 +18,11 @@ class JobKind(StrEnum):
     EVALUATE = "evaluate"
     COMPARE = "compare"
     PIPELINE = "pipeline"
+    SWEEP = "sweep"
+
+
+DRIVEN = frozenset({JobKind.PIPELINE, JobKind.SWEEP})
+"""Kinds that consist of other jobs: no worker takes them, the keeper's drivers move them on."""
 
 
 class JobState(StrEnum):

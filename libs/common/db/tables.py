@@ -143,6 +143,22 @@ class PipelineStepRow(Base):
     error: Mapped[Json | None]
 
 
+class SweepRunRow(Base):
+    """A trial of a sweep with one seed. The sweep is a job itself (`kind = sweep`), and so is the work of each run."""
+
+    __tablename__ = "sweep_runs"
+    sweep_id: Mapped[str] = mapped_column(ForeignKey("jobs.id", ondelete="CASCADE"), primary_key=True)
+    trial: Mapped[int] = mapped_column(primary_key=True)
+    seed: Mapped[int] = mapped_column(primary_key=True)
+    settings: Mapped[Json]
+    state: Mapped[str]
+    job_id: Mapped[str | None] = mapped_column(ForeignKey("jobs.id", ondelete="SET NULL"))
+    eval_loss: Mapped[float | None]
+    step: Mapped[int | None]
+    reason: Mapped[str | None]
+    error: Mapped[Json | None]
+
+
 class JobEventRow(Base):
     """One event. The sequence is allocated under the job row's lock, so that it commits in order and without a gap."""
 

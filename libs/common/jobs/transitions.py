@@ -17,7 +17,7 @@ from libs.common.db.tables import JobRow, OutboxRow, ProjectRow
 from libs.common.errors import IllegalTransition, LeaseLost, NotFound
 from libs.common.ids import JOB_PREFIX, new_id
 from libs.common.jobs import events
-from model_training.contracts.jobs import FINAL_STATES, JobError, JobKind, JobState
+from model_training.contracts.jobs import DRIVEN, FINAL_STATES, JobError, JobKind, JobState
 
 S = JobState
 LEGAL: Mapping[JobState, frozenset[JobState]] = {
@@ -72,8 +72,8 @@ def create(
         "pipeline_id": pipeline_id,
         "input_hash": input_hash,
         "created_by": created_by,
-        # No worker takes pipelines: the keeper's driver finds them by itself.
-        "rings": kind is not JobKind.PIPELINE,
+        # The keeper's drivers find theirs by themselves.
+        "rings": kind not in DRIVEN,
         "data": {"state": S.QUEUED.value},
     }
     return session.scalars(_CREATE, values).one()
@@ -160,7 +160,7 @@ def start(session: Session, job: JobRow, owner: str, lease_s: float) -> None:
 
 
 def begin(session: Session, job: JobRow, message: str) -> None:
-    """A queued pipeline starts or goes on. The keeper drives it, so nobody holds a lease that could run out."""
+    """A queued job that the keeper drives starts or goes on. Nobody holds a lease of it that could run out."""
     require(job, S.RUNNING)
     job.attempt = 1
     job.started_at = job.started_at or session.scalar(select(func.clock_timestamp()))
@@ -190,8 +190,11 @@ def stop_of(job: JobRow) -> Stop | None:
     return "pause" if job.pause_requested else None
 
 
-def request_cancel(session: Session, job: JobRow) -> None:
+def request_cancel(session: Session, job: JobRow, why: JobError | None = None) -> None:
     """Ask a job to end. One that no worker holds ends at once; asking twice is no error.
+
+    Args:
+        why: kept with the job, where the platform ends it and not a user.
 
     Raises:
         IllegalTransition: the job has succeeded or failed already.
@@ -201,6 +204,9 @@ def request_cancel(session: Session, job: JobRow) -> None:
     held = S(job.state) in HELD
     require(job, S.CANCELLING if held else S.CANCELLED)
     job.cancel_requested = True
+    if why is not None:
+        job.error = why.model_dump(mode="json", exclude_none=True)
+        events.append(session, job, why.message, data={"error": job.error})
     if held:
         _change(session, job, S.CANCELLING, "Cancelling was asked for; the worker is stopping.")
     else:
@@ -237,7 +243,7 @@ def resume(session: Session, job: JobRow) -> None:
 def succeed(session: Session, job: JobRow, result: dict[str, Any]) -> None:
     """End a job well. Also when it was being paused or cancelled: the work was done before the request reached it."""
     require(job, S.SUCCEEDED)
-    job.result = result
+    job.result, job.error = result, None  # an error may say why it was being cancelled
     job.progress = {**job.progress, "fraction": 1.0, "eta_s": 0.0}
     _finish(session, job, S.SUCCEEDED, "The job succeeded.")
 
@@ -345,7 +351,7 @@ def _illegal(job: JobRow, to: JobState) -> IllegalTransition:
 
 def _ring(session: Session, job: JobRow) -> None:
     job.queued_at = session.scalar(select(func.clock_timestamp()))
-    if job.kind != JobKind.PIPELINE:  # no worker takes pipelines: the keeper's driver finds them by itself
+    if job.kind not in DRIVEN:  # the keeper's drivers find theirs by themselves
         job.rung_at = job.queued_at
         session.add(OutboxRow(job_id=job.id, queue=job.kind))
     events.notify(session, job.id)
@@ -366,7 +372,7 @@ def _ring_for_project(session: Session, job: JobRow) -> None:
         .where(
             JobRow.project_id == job.project_id,
             JobRow.state == S.QUEUED.value,
-            JobRow.kind != JobKind.PIPELINE.value,
+            JobRow.kind.not_in([kind.value for kind in DRIVEN]),
             ProjectRow.quotas.has_key("max_running_jobs"),
         )
         .distinct(JobRow.kind)
