@@ -28,7 +28,7 @@ from libs.common.models.sources import Wish, source_of
 from libs.common.models.store import DiskFull, ModelNotPrepared, ModelStore
 from libs.common.testing.tiny_gemma import WINDOW, write_tiny_gemma
 
-_GGUF_NAMES = {v: k for k, v in gemma_checkpoint._LAYER.items()}
+_GGUF_NAMES = {v: k for k, v in gemma_checkpoint.LAYER_NAMES.items()}
 
 
 def write_gguf(model: Path, target: Path) -> None:
@@ -79,7 +79,7 @@ def add_vocabulary(writer: Any, model: Path) -> None:
 
 
 def gguf_name(name: str) -> str:
-    top = {v: k for k, v in gemma_checkpoint._TOP.items()}
+    top = {v: k for k, v in gemma_checkpoint.TOP_NAMES.items()}
     if name in top:
         return top[name]
     _, _, layer, rest = name.split(".", 3)

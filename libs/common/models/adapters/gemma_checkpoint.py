@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from math import prod
 from pathlib import Path
 from typing import IO, Any
 
@@ -16,10 +17,11 @@ import numpy as np
 import numpy.typing as npt
 
 from libs.common.models.adapters.gguf_file import GgufModel, GgufTensor
+from libs.common.models.adapters.safetensors_file import write_bfloat16
 from libs.common.models.errors import ModelNotPrepared
 
-_TOP = {"token_embd.weight": "model.embed_tokens.weight", "output_norm.weight": "model.norm.weight"}
-_LAYER = {
+TOP_NAMES = {"token_embd.weight": "model.embed_tokens.weight", "output_norm.weight": "model.norm.weight"}
+LAYER_NAMES = {
     "attn_norm": "input_layernorm",
     "attn_q": "self_attn.q_proj",
     "attn_k": "self_attn.k_proj",
@@ -35,9 +37,10 @@ _LAYER = {
     "post_ffw_norm": "post_feedforward_layernorm",
 }
 _LAYER_NAME = re.compile(r"blk\.(\d+)\.(\w+)\.weight")
-# Not in the file: every sixth layer of Gemma 3 sees the whole context, the others a window with a rotary base of its own.
-_FULL_ATTENTION_EVERY = 6
-_LOCAL_ROPE_THETA = 10_000.0
+FULL_ATTENTION_EVERY = 6
+"""Every sixth layer of Gemma 3 sees the whole context, the others a window with a rotary base of its own. Files seldom say
+so."""
+LOCAL_ROPE_THETA = 10_000.0
 _LAYERS_OF_27B = 62
 
 
@@ -72,6 +75,8 @@ def gemma_config(model: GgufModel) -> dict[str, Any]:
 
     layers = of("block_count")
     head_dim = of("attention.key_length")
+    every = model.metadata.get("gemma3.attention.sliding_window_pattern", FULL_ATTENTION_EVERY)
+    local_theta = model.metadata.get("gemma3.rope.freq_base_swa", LOCAL_ROPE_THETA)
     return {
         "architectures": ["Gemma3ForCausalLM"],
         "model_type": "gemma3_text",
@@ -83,18 +88,17 @@ def gemma_config(model: GgufModel) -> dict[str, Any]:
         "num_attention_heads": of("attention.head_count"),
         "num_key_value_heads": of("attention.head_count_kv"),
         "head_dim": head_dim,
-        "query_pre_attn_scalar": _query_scalar(of, layers, head_dim),
+        "query_pre_attn_scalar": query_scalar(
+            layers, head_dim, of("embedding_length"), of("attention.head_count")
+        ),
         "max_position_embeddings": of("context_length"),
         "rms_norm_eps": round(of("attention.layer_norm_rms_epsilon"), 9),
         "hidden_activation": "gelu_pytorch_tanh",
         "sliding_window": of("attention.sliding_window"),
-        "layer_types": [
-            "sliding_attention" if (i + 1) % _FULL_ATTENTION_EVERY else "full_attention"
-            for i in range(layers)
-        ],
+        "layer_types": ["sliding_attention" if (i + 1) % every else "full_attention" for i in range(layers)],
         "rope_parameters": {
             "full_attention": {"rope_theta": of("rope.freq_base"), **_scaling(model)},
-            "sliding_attention": {"rope_type": "default", "rope_theta": _LOCAL_ROPE_THETA},
+            "sliding_attention": {"rope_type": "default", "rope_theta": local_theta},
         },
         "attention_bias": False,
         "attention_dropout": 0.0,
@@ -111,40 +115,37 @@ def _scaling(model: GgufModel) -> dict[str, Any]:
     return {"rope_type": "linear", "factor": factor} if factor else {"rope_type": "default"}
 
 
-def _query_scalar(of: Callable[[str], Any], layers: int, head_dim: int) -> int:
-    """Not in the file: the size of a head, except in 27B."""
-    return of("embedding_length") // of("attention.head_count") if layers == _LAYERS_OF_27B else head_dim
+def query_scalar(layers: int, head_dim: int, hidden: int, heads: int) -> int:
+    """By whose root attention scores are divided. Not in the file: the size of a head, except in 27B."""
+    return hidden // heads if layers == _LAYERS_OF_27B else head_dim
 
 
 def _hugging_face_name(name: str) -> str:
-    if name in _TOP:
-        return _TOP[name]
+    if name in TOP_NAMES:
+        return TOP_NAMES[name]
     match = _LAYER_NAME.fullmatch(name)
-    if match is None or match[2] not in _LAYER:
+    if match is None or match[2] not in LAYER_NAMES:
         raise ModelNotPrepared(f"The weights hold a tensor {name!r} that Gemma 3 does not have.")
-    return f"model.layers.{match[1]}.{_LAYER[match[2]]}.weight"
+    return f"model.layers.{match[1]}.{LAYER_NAMES[match[2]]}.weight"
 
 
 def _write_tensors(
     tensors: dict[str, GgufTensor], stream: IO[bytes], progress: Callable[[float], None]
 ) -> None:
-    """The safetensors format: length of the header, header, then all data in the header's order."""
-    header: dict[str, Any] = {"__metadata__": {"format": "pt"}}
-    end = 0
-    for name, tensor in tensors.items():
-        start, end = end, end + 2 * int(np.prod(tensor.shape))
-        header[name] = {"dtype": "BF16", "shape": list(tensor.shape), "data_offsets": [start, end]}
-    text = json.dumps(header).encode()
-    text += b" " * (-len(text) % 8)
-    stream.write(len(text).to_bytes(8, "little") + text)
-    written = reported = 0
-    for name, tensor in tensors.items():
-        for block in tensor.blocks():
-            values = to_bfloat16(block - 1 if name.endswith("norm.weight") else block)
-            written += stream.write(values.tobytes())
-            if written - reported > end // 10:
-                reported = written
-                progress(written / end)
+    shapes = {name: tensor.shape for name, tensor in tensors.items()}
+    total = sum(prod(shape) for shape in shapes.values())
+
+    def parts() -> Iterator[npt.NDArray[np.uint16]]:
+        written = reported = 0
+        for name, tensor in tensors.items():
+            for block in tensor.blocks():
+                yield to_bfloat16(block - 1 if name.endswith("norm.weight") else block)
+                written += block.size
+                if written - reported > total // 10:
+                    reported = written
+                    progress(written / total)
+
+    write_bfloat16(stream, shapes, parts())
 
 
 def to_bfloat16(values: npt.NDArray[np.float32]) -> npt.NDArray[np.uint16]:

@@ -16,7 +16,8 @@ from tokenizers import AddedToken, Tokenizer, decoders, models, normalizers, pro
 
 from libs.common.models.errors import ModelNotPrepared
 
-_CONTROL, _USER_DEFINED, _BYTE = 3, 4, 6
+CONTROL, USER_DEFINED, BYTE = 3, 4, 6
+"""Types of token in a GGUF file."""
 
 
 def write_tokenizer(metadata: dict[str, Any], directory: Path, known_ids: dict[str, list[int]]) -> None:
@@ -52,7 +53,7 @@ def write_tokenizer(metadata: dict[str, Any], directory: Path, known_ids: dict[s
 def build_tokenizer(pieces: list[str], scores: list[float], kinds: list[int]) -> Tokenizer:
     """The tokenizer of a SentencePiece BPE vocabulary; piece i has id i."""
     names = [
-        _spaces_as_marks(piece) if kind == _USER_DEFINED else piece
+        _spaces_as_marks(piece) if kind == USER_DEFINED else piece
         for piece, kind in zip(pieces, kinds, strict=True)
     ]
     vocabulary = {name: index for index, name in enumerate(names)}
@@ -70,7 +71,7 @@ def build_tokenizer(pieces: list[str], scores: list[float], kinds: list[int]) ->
         [
             AddedToken(name, normalized=False, special=True)
             for name, kind in zip(names, kinds, strict=True)
-            if kind == _CONTROL
+            if kind == CONTROL
         ]
     )
     # Runs of spaces are matched after the normalizer turned them into marks, as SentencePiece does; all else before.
@@ -78,7 +79,7 @@ def build_tokenizer(pieces: list[str], scores: list[float], kinds: list[int]) ->
         [
             AddedToken(name, normalized="▁" in name, special=False)
             for name, kind in zip(names, kinds, strict=True)
-            if kind == _USER_DEFINED
+            if kind == USER_DEFINED
         ]
     )
     tokenizer.post_processor = processors.TemplateProcessing(
@@ -92,10 +93,10 @@ _Merge = tuple[float, int, str, str]
 
 def _merges(vocabulary: dict[str, int], scores: list[float], kinds: list[int]) -> Iterator[_Merge]:
     for piece, index in vocabulary.items():
-        if kinds[index] in (_CONTROL, _BYTE) or len(piece) < 2:
+        if kinds[index] in (CONTROL, BYTE) or len(piece) < 2:
             continue
         # GGUF writes -1000 for user-defined pieces; SentencePiece takes them before anything else.
-        score = 0.0 if kinds[index] == _USER_DEFINED else scores[index]
+        score = 0.0 if kinds[index] == USER_DEFINED else scores[index]
         for cut in range(1, len(piece)):
             left, right = piece[:cut], piece[cut:]
             if left in vocabulary and right in vocabulary:
