@@ -21,7 +21,6 @@ from libs.common.models.prompting import PromptTemplate
 from libs.common.models.store import LICENCE_FILES
 from model_training.contracts.fine_tuning import EffectiveSetting
 from services.trainer.domain import TrainOrder
-from services.trainer.recipe.base import load_tokenizer
 from services.trainer.recipe.export_merge import merge_weights
 
 Kind = Literal["merged", "gguf"]
@@ -127,8 +126,9 @@ def _end_ids(merged: Path, template: PromptTemplate) -> list[int]:
     known = _read_json(merged / "generation_config.json").get("eos_token_id")
     known = known if known is not None else _read_json(merged / "config.json").get("eos_token_id")
     ids = known if isinstance(known, list) else [known] if known is not None else []
-    end = load_tokenizer(merged).convert_tokens_to_ids(template.answer_end)
-    return list(dict.fromkeys([*ids, end]))
+    special = _read_json(merged / "tokenizer.json").get("added_tokens", [])
+    taught = [token["id"] for token in special if token["content"] == template.answer_end]
+    return list(dict.fromkeys([*ids, *taught]))
 
 
 def _change_json(path: Path, **values: Any) -> None:
