@@ -18,6 +18,7 @@ from model_training.client.resources.keys import Keys, Projects
 from model_training.client.resources.models import Models
 from model_training.client.resources.monitoring import Monitoring
 from model_training.client.resources.pipelines import Pipelines
+from model_training.client.resources.sweeps import Sweeps
 from model_training.client.transport import Transport
 from model_training.errors import UserError
 from model_training.home import Home, default_home
@@ -57,6 +58,7 @@ class Client:
         self.evaluations = Evaluations(self.transport)
         self.comparisons = Comparisons(self.transport)
         self.pipelines = Pipelines(self.transport)
+        self.sweeps = Sweeps(self.transport)
         self.models = Models(self.transport)
         self.keys = Keys(self.transport)
         self.projects = Projects(self.transport)

@@ -17,6 +17,7 @@ from libs.common.db.engine import Database
 from libs.common.jobs.keeper import Keeper
 from libs.common.jobs.pipelines import PipelineDriver
 from libs.common.jobs.queue import make_celery, ring
+from libs.common.jobs.sweeps import SweepDriver
 from libs.common.runtime_config import RuntimeConfig
 from libs.common.service import create_app, serve
 from libs.common.telemetry import configure_logging
@@ -35,18 +36,20 @@ from services.gateway.api import (
     openapi,
     pipelines,
     projects,
+    sweeps,
     work,
 )
 from services.gateway.api.admission import Admission
 from services.gateway.api.dependencies import Gateway
 from services.gateway.service import steps
+from services.gateway.service import sweeps as sweep_service
 from services.gateway.service.feeds import Feeds
 from services.gateway.service.files import FileService
 from services.gateway.service.keyring import Keyring
 from services.gateway.service.keys import bootstrap
 from services.gateway.settings import GatewaySettings
 
-ROUTES = (files, fine_tuning, jobs, work, pipelines, models, chat, monitoring, keys, projects, config)
+ROUTES = (files, fine_tuning, jobs, work, pipelines, sweeps, models, chat, monitoring, keys, projects, config)
 
 IDLE_TRANSACTION_S = 60.0
 """No request leaves a transaction idle for as long; a gateway that is stopped in one gives its rows free then."""
@@ -78,12 +81,13 @@ def build(settings: GatewaySettings) -> FastAPI:
         buckets=buckets,
     )
     driver = PipelineDriver(database, steps.starter(lambda: gateway.max_attempts), steps.result_of)
+    sweep_driver = SweepDriver(database, sweep_service.starter(lambda: gateway.max_attempts))
     keeper = Keeper(
         database,
         partial(ring, make_celery(settings.broker_url)),
         sweep_every_s=min(2.0, settings.lease_s / 2),
         ring_again_after_s=settings.ring_again_s,
-        duties=[driver.drive],
+        duties=[driver.drive, sweep_driver.drive],
     )
 
     @asynccontextmanager

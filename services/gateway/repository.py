@@ -24,6 +24,7 @@ from libs.common.db.tables import (
     ModelRow,
     PipelineStepRow,
     ProjectRow,
+    SweepRunRow,
 )
 from libs.common.jobs import scheduling, transitions
 from model_training.contracts.jobs import JobKind, JobState
@@ -220,6 +221,14 @@ def pipeline_steps(session: Session, pipeline_ids: Sequence[str]) -> list[Pipeli
     """The steps of pipelines, in their order."""
     query = select(PipelineStepRow).where(PipelineStepRow.pipeline_id.in_(pipeline_ids))
     return list(session.scalars(query.order_by(PipelineStepRow.pipeline_id, PipelineStepRow.position)).all())
+
+
+def sweep_runs(session: Session, sweep_ids: Sequence[str]) -> list[SweepRunRow]:
+    """The runs of sweeps: by sweep, trial and seed."""
+    query = select(SweepRunRow).where(SweepRunRow.sweep_id.in_(sweep_ids))
+    return list(
+        session.scalars(query.order_by(SweepRunRow.sweep_id, SweepRunRow.trial, SweepRunRow.seed)).all()
+    )
 
 
 def jobs_by_id(session: Session, ids: Iterable[str]) -> dict[str, JobRow]:
