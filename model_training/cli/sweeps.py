@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, cast
 
 import typer
 from pydantic import ValidationError
@@ -27,6 +28,7 @@ SweepId = Annotated[str, typer.Argument(help="A sweep's id, sweep_…")]
 AsJson = Annotated[bool, typer.Option("--json", help="For programs.")]
 Detach = Annotated[bool, typer.Option("--detach", "-d", help="Do not follow it.")]
 ID_PREFIX = "file_"
+EXPONENT = re.compile(r"[-+]?[0-9]+(\.[0-9]*)?[eE][-+]?[0-9]+")
 
 
 @app.command()
@@ -55,7 +57,7 @@ def read(file: Path) -> dict[str, Any]:
     Raises:
         UserError: the file cannot be read, or is no sweep; the field is named.
     """
-    values = dict(read_config_file(file).layer.values)
+    values: dict[str, Any] = _numbers(dict(read_config_file(file).layer.values))
     try:
         SweepCreate.model_validate(values)
     except ValidationError as error:
@@ -65,6 +67,19 @@ def read(file: Path) -> dict[str, Any]:
             f"{file}: {field}: {first['msg']}.", hint="docs/guide/sweeps.md shows one."
         ) from error
     return values
+
+
+def _numbers(value: Any) -> Any:
+    """The same value with numbers such as 1e-4, which YAML takes for texts because they have no point."""
+    match value:
+        case dict():
+            return {name: _numbers(inner) for name, inner in cast("dict[str, Any]", value).items()}
+        case list():
+            return [_numbers(inner) for inner in cast("list[Any]", value)]
+        case str() if EXPONENT.fullmatch(value):
+            return float(value)
+        case _:
+            return value
 
 
 @app.command("list")
