@@ -15,6 +15,7 @@ CREATES = {
     "/v1/evaluations",
     "/v1/comparisons",
     "/v1/pipelines",
+    "/v1/sweeps",
     "/v1/models/import",
     "/v1/api_keys",
     "/v1/projects",
