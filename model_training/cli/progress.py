@@ -1,14 +1,16 @@
-"""Following a job in the terminal: a live bar where there is one, plain lines where there is none."""
+"""Following a job in the terminal: a live bar, the curves of a training over it, plain lines where is none."""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Mapping
 
-from rich.console import Console
+from rich.console import Console, Group, RenderableType
+from rich.live import Live
 from rich.progress import BarColumn, Progress, TaskID, TaskProgressColumn, TextColumn
 from rich.text import Text
 
+from model_training.cli.charts import LEAST_HEIGHT, LEAST_WIDTH, Series, line_chart
 from model_training.cli.console import INTERRUPTED, duration, err
 from model_training.client.client import Client
 from model_training.client.errors import JobFailed
@@ -22,8 +24,14 @@ SHOWN = {
     "loss": "loss {:.3f}",
     "tokens_per_s": "{:.0f} tok/s",
     "eval_loss": "validation {:.3f}",
+    "memory_gb": "{:.1f} GB",
 }
 """Metrics that the bar shows, by name, and how."""
+CURVES = (("loss", "training loss", "cyan"), ("eval_loss", "validation loss", "bold yellow"))
+"""Metrics that are drawn over the bar of a training: name, label, colour."""
+CHART_ROWS = 18
+ROWS_BELOW_CHART = 6
+"""For the bar, which may wrap, and the newest events above the picture."""
 COUNTED = frozenset({JobKind.TRAIN, JobKind.EVALUATE, JobKind.INDEX})
 """Kinds of job whose progress counts things that a person knows: steps, items, passages. Others count parts of the way."""
 
@@ -72,6 +80,7 @@ class _View:
         self._console = console
         self._title = title
         self._metrics: dict[str, float] = {}
+        self._points: dict[int, dict[str, float]] = {}
         self._started = time.monotonic()
 
     def __enter__(self) -> None:
@@ -84,6 +93,9 @@ class _View:
         """Show what is new."""
         for point in update.metrics:
             self._metrics.update(point.values)
+            if (held := point.values.get("memory_bytes")) is not None:
+                self._metrics["memory_gb"] = held / 1e9
+            self._points.setdefault(point.step, {}).update(point.values)
         for event in update.events:
             if event.level != "info" or event.type in ("message", "checkpoint", "step"):
                 self._event(event)
@@ -115,15 +127,30 @@ class _Bar(_View):
             TextColumn("{task.fields[detail]}"),
             console=console,
         )
+        self._live = Live(console=console, get_renderable=self._render, refresh_per_second=4)
         self._task: TaskID | None = None
 
     def __enter__(self) -> None:
         """Begin to draw."""
-        self._bar.start()
+        self._live.start()
 
     def __exit__(self, *error: object) -> None:
-        """Leave the last line standing."""
-        self._bar.stop()
+        """Leave the last picture standing."""
+        self._live.stop()
+
+    def _render(self) -> RenderableType:
+        height = min(CHART_ROWS, self._console.height - ROWS_BELOW_CHART)
+        if height < LEAST_HEIGHT or self._console.width < LEAST_WIDTH or len(self._points) < 2:
+            return self._bar
+        chart = line_chart(
+            [Series(label, colour, self._of(name)) for name, label, colour in CURVES],
+            self._console.width - 1,
+            height,
+        )
+        return Group(chart, self._bar)
+
+    def _of(self, name: str) -> list[tuple[float, float]]:
+        return [(step, values[name]) for step, values in sorted(self._points.items()) if name in values]
 
     def _progress(self, job: Job) -> None:
         if self._task is None:
