@@ -89,8 +89,12 @@ def _metadata(order: TrainOrder) -> str:
 
 def _summary(facts: CardFacts) -> str:
     train, step = facts.data["train"], facts.lineage.get("best_step")
+    base = _hub_id(facts.order)
+    linked = (
+        f"[{base}](https://huggingface.co/{base})" if "/" in base else f"`{base}`, a model of its owner's"
+    )
     return (
-        f"A LoRA adapter for [{_hub_id(facts.order)}](https://huggingface.co/{_hub_id(facts.order)}), trained to answer "
+        f"A LoRA adapter for {linked}, trained to answer "
         f"coding questions on {train['rows']:,} rows with {train['supervised_tokens']:,} learnt tokens a pass. "
         f"Kept is step {step} of {facts.plan.steps}, the best by validation loss where there was one."
     )
@@ -101,7 +105,7 @@ def _results(metrics: Mapping[str, float]) -> str:
     before, after = metrics.get("eval_loss_before"), metrics.get("eval_loss")
     if before is not None and after is not None:
         rows.append(f"| validation loss (nats per learnt token) | {before:.4f} | **{after:.4f}** |")
-        rows.append(f"| validation perplexity | {exp(before):,.2f} | **{exp(after):,.2f}** |")
+        rows.append(f"| validation perplexity | {_perplexity(before):,.2f} | **{_perplexity(after):,.2f}** |")
     named = (
         ("training loss, last reports (nats per learnt token)", "train_loss", "{:.4f}", 1.0),
         ("tokens seen", "tokens", "{:,.0f}", 1.0),
@@ -116,6 +120,10 @@ def _results(metrics: Mapping[str, float]) -> str:
         if name in metrics
     ]
     return "\n".join(rows) + "\n\nEvery figure is in `metrics.json`, every report in `history.json`."
+
+
+def _perplexity(loss: float) -> float:
+    return exp(min(loss, 700.0))  # beyond that no float holds it
 
 
 def _data(facts: CardFacts) -> str:
@@ -162,7 +170,7 @@ def _settings(facts: CardFacts) -> str:
 def _use(facts: CardFacts) -> str:
     order = facts.order
     name = order.suffix or "tuned"
-    rank = order.config.get("lora_r", 16)
+    rank = max(order.config.get("lora_r", 16), *order.config.get("rank_pattern", {}).values(), 1)
     serve = (
         "vLLM does not serve DoRA adapters: export the merged model for it."
         if order.config.get("use_dora")
