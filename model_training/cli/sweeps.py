@@ -189,20 +189,23 @@ def _show_best(best: SweepBest) -> None:
 
 def _show_runs(sweep: Sweep) -> None:
     print_table(
-        ("job", "trial", "seed", "state", "why"),
+        ("job", "trial", "seed", "state"),
         (
             (
                 run.job_id or "-",
                 trial.number,
                 run.seed,
                 run.state.value,
-                run.reason or (run.error.message if run.error else ""),
             )
             for trial in sweep.trials
             for run in trial.runs
         ),
         "",
     )
+    for trial in sweep.trials:
+        for run in trial.runs:
+            if why := run.reason or (run.error.message if run.error else None):
+                out.print(Text(f"Trial {trial.number}, seed {run.seed}: {why}"), soft_wrap=True)
 
 
 def _state(trial: SweepTrial) -> str:

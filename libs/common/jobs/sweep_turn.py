@@ -218,7 +218,7 @@ class Turn:
             return False
         self._jobs[job.id] = job
         run.job_id, run.state, run.error = job.id, RunState.RUNNING.value, None
-        settings = ", ".join(f"{name}={value}" for name, value in run.settings.items())
+        settings = ", ".join(f"{name}={value}" for name, value in sorted(run.settings.items()))
         self._say(run, f"{self._name(run)} ({settings}) starts as {job.id}.")
         return True
 
@@ -277,7 +277,7 @@ class Turn:
         best = best_of(self._runs, self._jobs)
         if best is None:
             return transitions.fail(self._session, self._sweep, self._reason())
-        settings = ", ".join(f"{name}={value}" for name, value in best.settings.items())
+        settings = ", ".join(f"{name}={value}" for name, value in sorted(best.settings.items()))
         spread = f" ± {best.std:.4f}" if best.std is not None else ""
         seeds = f" over {len(best.losses)} seeds" if len(self._seeds) > 1 else ""
         text = f"The best is trial {best.trial} ({settings}): eval_loss {best.eval_loss:.4f}{spread}{seeds}."

@@ -43,7 +43,8 @@ def work(database: Database, lease_s: float) -> None:
 def train(database: Database, job: JobRow, lease_s: float) -> None:
     """Count, evaluate, honour stops, publish."""
     for step in range(1, STEPS + 1):
-        time.sleep(STEP_S)
+        # Losers take their time, so that they are stopped before they have ended however seldom the driver looks.
+        time.sleep(STEP_S if loss_of(job, STEPS) < 1.1 else 4 * STEP_S)
         with database.session() as session:
             row = transitions.fenced(session, job.id, job.fence)
             if transitions.heartbeat(session, row.id, row.fence, lease_s) is not None:
