@@ -57,6 +57,7 @@ def create_app(
         description=description,
         lifespan=lifespan,
         version="0.1.0",
+        telemetry={"tracing": False, "metrics": False, "logs": False},  # `Observer` counts and times
         middleware=[Middleware(Observer, service=name), *middleware],
     )
     problems.install(app)

@@ -62,7 +62,7 @@ changing the base URL. Errors are RFC 9457 problems with a stable `code`, the fi
 
 def build(settings: GatewaySettings) -> FastAPI:
     """The application with everything wired."""
-    database = Database(settings.database_url, pool_size=10)
+    database = Database(settings.database_url, pool_size=12, overflow=0)
     database.end_idle_transactions(after_s=IDLE_TRANSACTION_S)
     listener = JobListener(settings.database_url)
     buckets = ValkeyBuckets(settings.broker_url)

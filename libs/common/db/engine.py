@@ -19,10 +19,15 @@ IDLE_S = 1.0
 
 
 class Database:
-    """A pool of connections and sessions on it."""
+    """A pool of connections and sessions on it.
 
-    def __init__(self, url: str, *, pool_size: int = 5) -> None:
-        self.engine = create_engine(url, pool_size=pool_size, max_overflow=10)
+    Args:
+        pool_size: connections that are kept open.
+        overflow: connections that may be opened beyond them; each is closed after its use, and making one takes time.
+    """
+
+    def __init__(self, url: str, *, pool_size: int = 5, overflow: int = 10) -> None:
+        self.engine = create_engine(url, pool_size=pool_size, max_overflow=overflow)
         _ping_when_idle(self.engine)
         self._sessions = sessionmaker(self.engine, expire_on_commit=False)
 

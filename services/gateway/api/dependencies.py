@@ -46,8 +46,8 @@ class Gateway:
         return self.config.read(JobDefaults).max_attempts
 
 
-def gateway_of(request: Request) -> Gateway:
-    """The parts of the process that serves this request."""
+async def gateway_of(request: Request) -> Gateway:
+    """The parts of the process that serves this request. Async, because FastAPI runs what is not on another thread."""
     return request.app.state.gateway
 
 

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import Annotated
 
 from fastapi import APIRouter, Query
+from fastapi.responses import JSONResponse
+from starlette.concurrency import run_in_threadpool
 
 from model_training.contracts.base import Page
 from model_training.contracts.dry_runs import DryRun
@@ -15,8 +17,10 @@ from model_training.contracts.fine_tuning import (
     FineTuningJobCreate,
 )
 from model_training.contracts.jobs import JobKind
+from services.gateway.api.creating import created
 from services.gateway.api.dependencies import (
     After,
+    Gateway,
     IdempotencyKey,
     JobId,
     Limit,
@@ -25,14 +29,15 @@ from services.gateway.api.dependencies import (
     StateFilter,
     Submitter,
 )
-from services.gateway.service import dry_runs, fine_tuning, idempotency, jobs
+from services.gateway.domain import Principal
+from services.gateway.service import dry_runs, fine_tuning, jobs
 
 router = APIRouter(prefix="/v1/fine_tuning/jobs", tags=["fine-tuning"])
 TRAIN = JobKind.TRAIN
 
 
 @router.post("", summary="Create a fine-tuning job", response_model=FineTuningJob | DryRun)
-def create(
+async def create(
     gateway: Parts,
     who: Submitter,
     request: FineTuningJobCreate,
@@ -40,19 +45,24 @@ def create(
     dry_run: Annotated[
         bool, Query(description="Create nothing; say what the job would do and take.")
     ] = False,
-) -> dict[str, Any]:
+) -> JSONResponse:
     """Queue a fine-tuning job. `training` overrides single fields of the training configuration."""
+    if dry_run:
+        return await run_in_threadpool(_rehearse, gateway, who, request)
+    return await created(
+        gateway,
+        who,
+        idempotency_key,
+        "/v1/fine_tuning/jobs",
+        request,
+        lambda session, attempts: fine_tuning.create(session, who, request, attempts),
+    )
+
+
+def _rehearse(gateway: Gateway, who: Principal, request: FineTuningJobCreate) -> JSONResponse:
     with gateway.database.session() as session:
-        if dry_run:
-            return dry_runs.dry_run(session, who, request, gateway.settings.model_dir).model_dump(mode="json")
-        return idempotency.once(
-            session,
-            who,
-            idempotency_key,
-            "/v1/fine_tuning/jobs",
-            request.model_dump(mode="json"),
-            lambda: fine_tuning.create(session, who, request, gateway.max_attempts),
-        )
+        found = dry_runs.dry_run(session, who, request, gateway.settings.model_dir)
+    return JSONResponse(found.model_dump(mode="json"))
 
 
 @router.get("", summary="List fine-tuning jobs")

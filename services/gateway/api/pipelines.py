@@ -5,10 +5,12 @@ from __future__ import annotations
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Body, Path
+from fastapi.responses import JSONResponse
 
 from model_training.contracts.base import Page
 from model_training.contracts.jobs import JobKind
 from model_training.contracts.pipelines import EXAMPLE, Pipeline, PipelineCreate
+from services.gateway.api.creating import created
 from services.gateway.api.dependencies import (
     After,
     IdempotencyKey,
@@ -18,7 +20,7 @@ from services.gateway.api.dependencies import (
     StateFilter,
     Submitter,
 )
-from services.gateway.service import idempotency, jobs, pipelines
+from services.gateway.service import jobs, pipelines
 
 router = APIRouter(prefix="/v1/pipelines", tags=["pipelines"])
 PipelineId = Annotated[
@@ -62,25 +64,24 @@ def _answer(example: dict[str, Any]) -> dict[int | str, dict[str, Any]]:
 
 
 @router.post("", summary="Create a pipeline", response_model=Pipeline, responses=_answer(SHOWN))
-def create(
+async def create(
     gateway: Parts,
     who: Submitter,
     request: Annotated[PipelineCreate, Body(openapi_examples={"learn a library": {"value": EXAMPLE}})],
     idempotency_key: IdempotencyKey = None,
-) -> dict[str, Any]:
+) -> JSONResponse:
     """Queue a chain of steps. Each step's body is that of its own create operation; `{{ files.<name> }}` and
     `{{ steps.<step>.<field> }}` in it stand for uploaded files and for results of other steps, and decide what waits for
     what. The whole pipeline is checked before anything is stored. A step whose work was done before, on the same inputs
     by hash, is reused and says so."""
-    with gateway.database.session() as session:
-        return idempotency.once(
-            session,
-            who,
-            idempotency_key,
-            "/v1/pipelines",
-            request.model_dump(mode="json"),
-            lambda: pipelines.create(session, who, request, gateway.max_attempts),
-        )
+    return await created(
+        gateway,
+        who,
+        idempotency_key,
+        "/v1/pipelines",
+        request,
+        lambda session, attempts: pipelines.create(session, who, request, attempts),
+    )
 
 
 @router.get(
@@ -110,17 +111,16 @@ def get(gateway: Parts, who: Reader, pipeline_id: PipelineId) -> Pipeline:
     response_model=Pipeline,
     responses=_answer({**SHOWN, "retry_of": "pipe_01jabe"}),
 )
-def retry(
+async def retry(
     gateway: Parts, who: Submitter, pipeline_id: PipelineId, idempotency_key: IdempotencyKey = None
-) -> dict[str, Any]:
+) -> JSONResponse:
     """Do what a failed or cancelled pipeline did not get done: a new pipeline of the same steps (`retry_of` names the old
     one), in which every step that had succeeded is reused."""
-    with gateway.database.session() as session:
-        return idempotency.once(
-            session,
-            who,
-            idempotency_key,
-            f"/v1/pipelines/{pipeline_id}/retry",
-            None,
-            lambda: pipelines.retry(session, who, pipeline_id, gateway.max_attempts),
-        )
+    return await created(
+        gateway,
+        who,
+        idempotency_key,
+        f"/v1/pipelines/{pipeline_id}/retry",
+        None,
+        lambda session, attempts: pipelines.retry(session, who, pipeline_id, attempts),
+    )

@@ -6,6 +6,7 @@ from typing import Annotated, Any, Literal
 
 import httpx
 from fastapi import APIRouter, Path, Query, Request, Response
+from fastapi.responses import JSONResponse
 
 from libs.common.db.tables import JobRow
 from libs.common.errors import NotFound, Unavailable
@@ -15,6 +16,7 @@ from model_training.contracts.evaluations import Evaluation, EvaluationCreate, I
 from model_training.contracts.indexes import Index, IndexCreate, QueryReply, QueryRequest
 from model_training.contracts.jobs import JobKind, JobState
 from services.gateway import repository
+from services.gateway.api.creating import created
 from services.gateway.api.dependencies import (
     After,
     Asker,
@@ -28,7 +30,7 @@ from services.gateway.api.dependencies import (
     Submitter,
 )
 from services.gateway.domain import Principal
-from services.gateway.service import idempotency, jobs, work
+from services.gateway.service import jobs, work
 
 router = APIRouter(prefix="/v1")
 AfterItem = Annotated[str | None, Query(alias="after", description="Go on after this item.", max_length=200)]
@@ -44,51 +46,48 @@ Format = Annotated[Literal["html", "md", "json"], Path(description="The form of 
 
 
 @router.post("/indexes", tags=["indexes"], summary="Build an index", response_model=Index)
-def create_index(
+async def create_index(
     gateway: Parts, who: Submitter, request: IndexCreate, idempotency_key: IdempotencyKey = None
-) -> dict[str, Any]:
+) -> JSONResponse:
     """Queue the building of a retrieval index from uploaded chunks."""
-    with gateway.database.session() as session:
-        return idempotency.once(
-            session,
-            who,
-            idempotency_key,
-            "/v1/indexes",
-            request.model_dump(mode="json"),
-            lambda: work.create_index(session, who, request, gateway.max_attempts),
-        )
+    return await created(
+        gateway,
+        who,
+        idempotency_key,
+        "/v1/indexes",
+        request,
+        lambda session, attempts: work.create_index(session, who, request, attempts),
+    )
 
 
 @router.post("/evaluations", tags=["evaluations"], summary="Evaluate a model", response_model=Evaluation)
-def create_evaluation(
+async def create_evaluation(
     gateway: Parts, who: Submitter, request: EvaluationCreate, idempotency_key: IdempotencyKey = None
-) -> dict[str, Any]:
+) -> JSONResponse:
     """Queue an evaluation of a base, a tuned model, or either behind an index."""
-    with gateway.database.session() as session:
-        return idempotency.once(
-            session,
-            who,
-            idempotency_key,
-            "/v1/evaluations",
-            request.model_dump(mode="json"),
-            lambda: work.create_evaluation(session, who, request, gateway.max_attempts),
-        )
+    return await created(
+        gateway,
+        who,
+        idempotency_key,
+        "/v1/evaluations",
+        request,
+        lambda session, attempts: work.create_evaluation(session, who, request, attempts),
+    )
 
 
 @router.post("/comparisons", tags=["comparisons"], summary="Compare arms", response_model=Comparison)
-def create_comparison(
+async def create_comparison(
     gateway: Parts, who: Submitter, request: ComparisonCreate, idempotency_key: IdempotencyKey = None
-) -> dict[str, Any]:
+) -> JSONResponse:
     """Queue a comparison of several ways to answer the same items."""
-    with gateway.database.session() as session:
-        return idempotency.once(
-            session,
-            who,
-            idempotency_key,
-            "/v1/comparisons",
-            request.model_dump(mode="json"),
-            lambda: work.create_comparison(session, who, request, gateway.max_attempts),
-        )
+    return await created(
+        gateway,
+        who,
+        idempotency_key,
+        "/v1/comparisons",
+        request,
+        lambda session, attempts: work.create_comparison(session, who, request, attempts),
+    )
 
 
 @router.get("/indexes", tags=["indexes"], summary="List indexes")
