@@ -79,10 +79,10 @@ class TrainingConfig(BaseConfig):
     """Scale by alpha / sqrt(r), which keeps high ranks stable."""
     use_dora: bool = False
     """DoRA: learn the length of each weight row apart from its direction. vLLM cannot serve it, see `serve_with`."""
-    rank_pattern: dict[str, Annotated[int, Field(ge=1, le=1024)]] = {}
+    rank_pattern: dict[str, Annotated[int, Field(ge=1, le=1024)]] = Field(default={})
     """Another rank for layers whose name matches: the end of a name (`q_proj`, `layers.0.self_attn.q_proj`) or a regular
     expression."""
-    alpha_pattern: dict[str, Annotated[float, Field(gt=0, le=4096)]] = {}
+    alpha_pattern: dict[str, Annotated[float, Field(gt=0, le=4096)]] = Field(default={})
     """Another alpha for layers whose name matches, as with `rank_pattern`."""
     load_in_4bit: bool = False
     """QLoRA: hold the base weights in 4 bits (NF4, double quantisation), on a GPU or a CPU."""
@@ -104,7 +104,7 @@ class TrainingConfig(BaseConfig):
     """Course of the learning rate after the warm-up. `wsd` (warm-up, stable, decay) holds it, then lets it fall to 0 in the
     last tenth of the steps."""
     optimizer: Literal["auto", "adamw", "adamw_fused", "adamw_8bit"] = "auto"
-    """AdamW in one kernel a parameter, in one for all (`adamw_fused`), or with moments in 8 bits. `auto` takes the fused one."""
+    """AdamW: one kernel a parameter, one for all (`adamw_fused`), or moments in 8 bits. `auto` is the fused one."""
     neftune_noise_alpha: float | None = Field(default=None, gt=0, le=100)
     """NEFTune: noise on the embeddings while training, which can help small data sets; 5 is the usual value."""
     weight_decay: float = Field(default=0.0, ge=0, le=1)
@@ -151,9 +151,9 @@ class TrainingConfig(BaseConfig):
     early_stopping_warmup: int = Field(default=0, ge=0)
     """Validations before the first that can count against the patience."""
     generate_rows: int = Field(default=0, ge=0, le=1000)
-    """Validation rows that are answered at each validation and compared with their answers: exact match, and how many answers
-    are code that parses. 0 generates nothing."""
-    report_to: list[Literal["tensorboard", "wandb", "mlflow", "trackio"]] = []
+    """Validation rows that are answered at each validation and compared with their answers: exact match, and how many
+    answers are code that parses. 0 generates nothing."""
+    report_to: list[Literal["tensorboard", "wandb", "mlflow", "trackio"]] = Field(default=[])
     """Trackers that get the metrics as well. The package of each must be installed where the trainer runs."""
 
     # The result
@@ -161,7 +161,7 @@ class TrainingConfig(BaseConfig):
         default=None, min_length=1, max_length=64, pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$"
     )
     """A word in the name of the tuned model, to recognise it by."""
-    export: list[Literal["merged", "gguf"]] = []
+    export: list[Literal["merged", "gguf"]] = Field(default=[])
     """What the artifact holds besides the adapter: the merged model in 16 bits, and the same as a GGUF file."""
     serve_with: Literal["transformers", "vllm"] = "transformers"
     """Engine that will serve the adapter. What it cannot serve is refused before training."""

@@ -6,6 +6,7 @@ The gateway's dry run and the trainer use the same functions. Nothing here looks
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from statistics import median
@@ -15,6 +16,11 @@ from model_training.config.shapes import Shape
 from model_training.config.training_config import TrainingConfig
 
 BYTES: dict[Precision, int] = {"bf16": 2, "fp16": 2, "fp32": 4}
+FOUR_BIT_BYTES = 0.53
+"""Of a weight in NF4 with double quantisation: half a byte, and 8.13 bits for each block of 64 (Dettmers 2023)."""
+FEED_FORWARD = ("gate_proj", "up_proj", "down_proj")
+LEAST_SHARE = 0.75
+"""Of an estimate that no job has corrected yet: it may really take as little."""
 PROCESS_BYTES = 620_000_000
 """A process that has imported torch, transformers, PEFT and TRL, without a model."""
 LOSS_ROWS = 512
@@ -104,13 +110,48 @@ class Work:
 
 
 def adapter_parameters(shape: Shape, config: TrainingConfig) -> int:
-    """Weights of the LoRA adapter."""
-    widths = [shape.linear_layers[name] for name in config.target_modules]
-    return shape.layers * config.lora_r * sum(inputs + outputs for inputs, outputs in widths)
+    """Weights of the LoRA adapter, layers with a rank of their own included."""
+    total = 0
+    for name in config.target_modules:
+        inputs, outputs = shape.linear_layers[name]
+        block = "mlp" if name in FEED_FORWARD else "self_attn"
+        ranks = (_rank(f"model.layers.{layer}.{block}.{name}", config) for layer in range(shape.layers))
+        total += sum(rank * (inputs + outputs) + config.use_dora * outputs for rank in ranks)
+    return total
 
 
-def memory_bytes(shape: Shape, parameters: int, plan: Plan, config: TrainingConfig, data: DataSize) -> float:
-    """The most memory that the training process will hold; on a GPU, the GPU's.
+def _rank(layer: str, config: TrainingConfig) -> int:
+    """By the first pattern that matches the end of the name, as PEFT takes it."""
+    matching = (rank for pattern, rank in config.rank_pattern.items() if _matches(pattern, layer))
+    return next(matching, config.lora_r)
+
+
+def _matches(pattern: str, layer: str) -> bool:
+    try:
+        return re.fullmatch(rf"(.*\.)?({pattern})", layer) is not None
+    except re.error:
+        return False  # the trainer refuses it by name
+
+
+@dataclass(frozen=True)
+class Memory:
+    """The most bytes that the training process will hold, by what they are for; on a GPU, the GPU's."""
+
+    parts: dict[str, float]
+
+    @property
+    def total(self) -> float:
+        """All of them."""
+        return sum(self.parts.values())
+
+    def __str__(self) -> str:
+        largest = sorted(self.parts.items(), key=lambda part: -part[1])
+        spoken = ", ".join(f"{name} {value / 1e9:.1f}" for name, value in largest if value >= 5e7)
+        return f"{self.total / 1e9:.1f} GB ({spoken})"
+
+
+def memory_of(shape: Shape, parameters: int, plan: Plan, config: TrainingConfig, data: DataSize) -> Memory:
+    """What a plan will probably hold.
 
     Args:
         parameters: all weights of the base, whatever the shape leaves out.
@@ -118,13 +159,22 @@ def memory_bytes(shape: Shape, parameters: int, plan: Plan, config: TrainingConf
     width = BYTES[plan.precision]
     step_tokens = plan.batch_size * data.row_tokens
     tokens = max(min(plan.pass_tokens, step_tokens * 1.3), data.longest)
-    logits = min(LOSS_ROWS, tokens * data.supervised_share) * shape.vocabulary * width
-    adapter = adapter_parameters(shape, config) * 16  # float32: value, gradient and two moments
-    held = parameters * width + _activations(shape, plan, config) * tokens + logits + adapter
-    if plan.device == "cuda":
-        return held
-    packed = 2 * shape.body_parameters * width  # weights in the processor's own order, of the shapes met last
-    return PROCESS_BYTES + held + packed
+    moments = 2 if plan.optimizer == "adamw_8bit" else 8
+    linear = shape.body_parameters if config.load_in_4bit else 0
+    parts = {
+        "weights": (parameters - linear) * width + linear * FOUR_BIT_BYTES,
+        "activations": _activations(shape, plan, config) * tokens,
+        "logits": min(LOSS_ROWS, tokens * data.supervised_share) * shape.vocabulary * width,
+        "adapter and optimiser": adapter_parameters(shape, config)
+        * (8 + moments),  # float32 values and gradients
+    }
+    if config.load_in_4bit:
+        parts["a layer in 16 bits"] = max(i * o for i, o in shape.linear_layers.values()) * width * 2
+    if plan.device == "cpu":
+        parts["libraries"] = PROCESS_BYTES
+        if not config.load_in_4bit:  # weights in the processor's own order, of the shapes met last
+            parts["weights reordered"] = 2 * shape.body_parameters * width
+    return Memory(parts)
 
 
 def _activations(shape: Shape, plan: Plan, config: TrainingConfig) -> float:
@@ -146,7 +196,7 @@ def memory_spread(expected: float, records: Sequence[Record]) -> Spread:
     ratios = [r.memory_bytes / r.expected_memory_bytes for r in records if r.expected_memory_bytes > 0]
     if not ratios:
         basis = "arithmetic on the model's shapes; no job of this base has been measured yet"
-        return Spread(expected, expected * 0.75, expected * 1.4, basis)
+        return Spread(expected, expected * LEAST_SHARE, expected * 1.4, basis)
     factor = median(ratios)
     basis = f"arithmetic on the model's shapes, times {factor:.2f} as measured in {_jobs(len(ratios))}"
     return Spread(

@@ -143,7 +143,11 @@ class Planner:
     def _packing(self, device: Device) -> bool:
         if self._config.packing != "auto":
             return self._config.packing
-        why = "padding costs a GPU more than the mask does" if device == "cuda" else "rows of like length need it less"
+        why = (
+            "padding costs a GPU more than the mask does"
+            if device == "cuda"
+            else "rows of like length need it less"
+        )
         return self._apply("packing", device == "cuda", why)
 
     def _precision(self, device: Device) -> Precision:
@@ -166,7 +170,9 @@ class Planner:
             return config.attention
         if device == "cuda" and self._machine.flash_attention and backend == "transformers":
             return self._apply("attention", "flash_attention_2", "it skips what lies between packed rows")
-        return self._apply("attention", "sdpa", "as fast as eager on short rows, with less memory on long ones")
+        return self._apply(
+            "attention", "sdpa", "as fast as eager on short rows, with less memory on long ones"
+        )
 
     def _batches(self) -> tuple[int, int]:
         """Rows in a step and batches per step. Passes bound memory by tokens, so no step has to be divided by rows."""

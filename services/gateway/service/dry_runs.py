@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
@@ -22,10 +22,11 @@ from libs.common.training.estimates import (
     Record,
     Spread,
     Work,
-    memory_bytes,
+    memory_of,
     memory_spread,
     time_spread,
 )
+from libs.common.training.fitting import Fitted, fit
 from libs.common.training.plan import DataFacts, MachineFacts, Plan, Planner
 from model_training.config.errors import ConfigError
 from model_training.config.machine import this_machine
@@ -188,8 +189,11 @@ def _estimate(
     plan: Plan | None = _check(answer.refusals, planner.plan)
     if plan is None:
         return
+    weights = max(shape.parameters, _stated(config, shape))
+    fitted: Fitted | None = _check(answer.refusals, lambda: fit(plan, facts, config, shape, data, weights))
+    plan = fitted.plan if fitted else plan
     compute = compute_of(plan)
-    expected = memory_bytes(shape, max(shape.parameters, _stated(config, shape)), plan, config, data)
+    expected = memory_of(shape, weights, plan, config, data).total
     memory = memory_spread(expected, past.records)
     time = time_spread(Work.of(plan, data), shape, compute, data.supervised_share, past.records)
     hour = Prices().machine_hour_usd
@@ -244,10 +248,13 @@ def _data_size(
 def _machine(past: Past) -> tuple[MachineFacts, Callable[[Plan], Compute]]:
     """The machine that the newest job of the base ran on, or this one."""
     if past.machine is not None:
-        facts = MachineFacts(past.machine["cuda"], past.machine["fast_bf16"])
+        known = {field.name for field in fields(MachineFacts)}
+        facts = MachineFacts(**{name: value for name, value in past.machine.items() if name in known})
         cores = past.machine["threads"]
     else:
-        facts = MachineFacts(this_machine().nvidia_gpu, this_machine().nvidia_gpu or _has_fast_bf16())
+        gpu = this_machine().nvidia_gpu
+        memory = None if gpu else float(psutil.virtual_memory().total)
+        facts = MachineFacts(gpu, gpu or _has_fast_bf16(), memory_bytes=memory)
         cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     return facts, lambda plan: Compute(plan.device, plan.precision, cores)
 

@@ -15,8 +15,11 @@ from peft import PeftModel
 from libs.common.models.store import LICENCE_FILES
 from libs.common.training.plan import Plan
 from services.trainer.domain import TrainOrder
+from services.trainer.recipe.adapter import save_adapter
+from services.trainer.recipe.card import CardFacts, model_card
+from services.trainer.recipe.curves import draw_curves
+from services.trainer.recipe.export import GGUF, MERGED
 from services.trainer.recipe.fingerprint import Fingerprint
-from services.trainer.recipe.trainer import save_adapter
 
 
 @dataclass(frozen=True)
@@ -38,7 +41,7 @@ def write_adapter(model: PeftModel, order: TrainOrder, directory: Path) -> None:
 def write_documents(
     directory: Path, order: TrainOrder, plan: Plan, outcome: Outcome, fingerprint: Fingerprint
 ) -> None:
-    """Write everything beside the adapter."""
+    """Write everything beside the adapter and what was exported already."""
     applied = {name: value for name, value in vars(plan).items() if name != "effective"}
     effective = [setting.model_dump(mode="json") for setting in plan.effective]
     _write_json(
@@ -50,11 +53,15 @@ def write_documents(
     _write_json(directory / "history.json", outcome.history)
     _write_json(directory / "lineage.json", outcome.lineage)
     _write_json(directory / "fingerprint.json", fingerprint.to_dict())
-    _draw_curve(directory / "loss.png", outcome.history)
+    best = outcome.lineage.get("best_step")
+    draw_curves(directory, outcome.history, best, f"{order.model}: {order.suffix or order.training.name}")
     for name in LICENCE_FILES:
         if (source := Path(order.model_path) / name).is_file():
             shutil.copyfile(source, directory / name)
-    (directory / "README.md").write_text(_card(order, outcome), encoding="utf-8")
+    exported = [kind for kind in (MERGED, GGUF) if (directory / kind).is_dir()]
+    change = (fingerprint.mean_change, fingerprint.max_change)
+    facts = CardFacts(order, plan, outcome.metrics, outcome.data, outcome.lineage, change, exported)
+    (directory / "README.md").write_text(model_card(facts), encoding="utf-8")
 
 
 def fresh_directory(parent: Path) -> Path:
@@ -74,53 +81,3 @@ def publish(written: Path, target: Path) -> Path:
 
 def _write_json(path: Path, value: Any) -> None:
     path.write_text(json.dumps(value, indent=1, ensure_ascii=False, sort_keys=True) + "\n", encoding="utf-8")
-
-
-def _draw_curve(path: Path, history: list[dict[str, float]]) -> None:
-    import matplotlib
-
-    matplotlib.use("Agg")
-    from matplotlib import pyplot
-
-    figure, axes = pyplot.subplots(figsize=(7, 4), layout="constrained")
-    for name, label in (("loss", "training"), ("eval_loss", "validation")):
-        points = [(line["step"], line[name]) for line in history if name in line]
-        if points:
-            axes.plot(*zip(*points, strict=True), label=label, marker="o" if name == "eval_loss" else None)
-    axes.set_xlabel("step")
-    axes.set_ylabel("loss (nats per supervised token)")
-    axes.legend()
-    figure.savefig(path, dpi=110, metadata={"Software": None})
-    pyplot.close(figure)
-
-
-def _card(order: TrainOrder, outcome: Outcome) -> str:
-    licence = "gemma" if order.licence.startswith("Gemma") else "apache-2.0"
-    notice = (
-        "Gemma is provided under and subject to the Gemma Terms of Use found at ai.google.dev/gemma/terms. "
-        "This adapter is a derivative of Gemma and stands under the same terms, the prohibited uses among them."
-        if licence == "gemma"
-        else f"The base model stands under {order.licence}."
-    )
-    rows = "\n".join(f"| {name} | {value:.6g} |" for name, value in sorted(outcome.metrics.items()))
-    train = outcome.data["train"]
-    return f"""---
-base_model: {order.model}
-library_name: peft
-license: {licence}
-tags: [lora]
----
-# Adapter for {order.model}{f" ({order.suffix})" if order.suffix else ""}
-
-A LoRA adapter trained on {train["rows"]} rows ({train["supervised_tokens"]} learnt tokens a pass) of `{order.training.name}`
-(SHA-256 `{order.training.sha256}`). Prompts follow the template `{order.template}`.
-`training_config.json` holds every setting, asked and applied; `fingerprint.json` the log-probabilities that a server must
-reproduce; `lineage.json` where it comes from.
-
-| metric | value |
-|---|---|
-{rows}
-
-## Licence
-{notice}
-"""

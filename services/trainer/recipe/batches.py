@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from bisect import bisect_left, insort
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -10,6 +11,8 @@ import torch
 from torch.utils.data import Sampler
 
 from services.trainer.recipe.loss import IGNORED
+
+Batch = dict[str, torch.Tensor]
 
 BUCKET_BATCHES = 16
 """Batches that are sorted by length together; more of them pad less and mix less."""
@@ -56,13 +59,13 @@ class LengthBuckets(Sampler[int]):
 
 
 def collate(pad_id: int) -> Any:
-    """A function that turns rows of `input_ids` and `labels` into tensors padded on the right.
+    """A function that turns rows of `input_ids`, `labels` and `row` (its number) into tensors padded on the right.
 
     Padding stands on the right in training, where positions count from the first token, whatever side serving uses.
     """
 
-    def to_tensors(rows: list[dict[str, list[int]]]) -> dict[str, torch.Tensor]:
-        width = math.ceil(max(len(row["input_ids"]) for row in rows) / WIDTH_STEP) * WIDTH_STEP
+    def to_tensors(rows: list[dict[str, Any]]) -> Batch:
+        width = _wide(max(len(row["input_ids"]) for row in rows))
         ids = torch.full((len(rows), width), pad_id)
         labels = torch.full((len(rows), width), IGNORED)
         mask = torch.zeros((len(rows), width), dtype=torch.long)
@@ -71,23 +74,78 @@ def collate(pad_id: int) -> Any:
             ids[index, :size] = torch.tensor(row["input_ids"])
             labels[index, :size] = torch.tensor(row["labels"])
             mask[index, :size] = 1
-        return {"input_ids": ids, "attention_mask": mask, "labels": labels}
+        numbers = torch.tensor([row["row"] for row in rows])
+        return {
+            "input_ids": ids,
+            "attention_mask": mask,
+            "labels": labels,
+            "rows": numbers[:, None].expand_as(ids),
+        }
 
     return to_tensors
 
 
-def passes(batch: dict[str, torch.Tensor], limit: int) -> Iterator[dict[str, torch.Tensor]]:
-    """A batch in parts of at most `limit` tokens, or of one row, each about as wide as its longest row.
+def passes(batch: Batch, limit: int, *, packed: bool = False) -> Iterator[Batch]:
+    """A batch in parts of at most `limit` tokens, or of one row. Every part has `rows`, the number of each token's row."""
+    lengths: list[int] = batch["attention_mask"].sum(dim=1).tolist()
+    if packed:
+        for rows in best_fit(lengths, limit):
+            yield _packed(batch, lengths, rows)
+    else:
+        yield from _padded(batch, lengths, limit)
 
-    Parts hold a power of two of rows and a multiple of `WIDTH_STEP` tokens, so that few shapes come up (see there).
-    """
+
+def _padded(batch: Batch, lengths: list[int], limit: int) -> Iterator[Batch]:
+    """Parts about as wide as their longest row: a power of two of rows and a multiple of `WIDTH_STEP` tokens, so that few
+    shapes come up (see there)."""
     rows, width = batch["input_ids"].shape
     size = _power_of_two(limit // width)
     for start in range(0, rows, size):
-        part = {name: tensor[start : start + size] for name, tensor in batch.items()}
-        longest = int(part["attention_mask"].sum(dim=1).max())
-        wide = min(width, math.ceil(longest / WIDTH_STEP) * WIDTH_STEP)
-        yield {name: tensor[:, :wide] for name, tensor in part.items()}
+        wide = min(width, _wide(max(lengths[start : start + size])))
+        yield {name: tensor[start : start + size, :wide] for name, tensor in batch.items()}
+
+
+def _packed(batch: Batch, lengths: list[int], rows: list[int]) -> Batch:
+    """Some rows end to end as one sequence, (1, tokens). Positions start again at every row, and there is no mask: from the
+    two, transformers derives attention that stays within a row, for every kind of attention code."""
+    wide = _wide(sum(lengths[row] for row in rows))
+    device = batch["input_ids"].device
+
+    def lay(name: str, fill: int) -> torch.Tensor:
+        laid = torch.full((1, wide), fill, device=device)
+        parts = torch.cat([batch[name][row, : lengths[row]] for row in rows])
+        laid[0, : len(parts)] = parts
+        return laid
+
+    rest = wide - sum(lengths[row] for row in rows)
+    positions = [torch.arange(length, device=device) for length in (*(lengths[row] for row in rows), rest)]
+    return {
+        "input_ids": lay("input_ids", 0),
+        "labels": lay("labels", IGNORED),
+        "rows": lay("rows", -1),
+        "position_ids": torch.cat(positions)[None],
+    }
+
+
+def best_fit(lengths: Sequence[int], capacity: int) -> list[list[int]]:
+    """Rows in bins of at most `capacity` tokens (a longer row gets one to itself): the longest row first, each into the bin
+    that it fills most (best-fit decreasing, at most 11/9 of the fewest bins and one more; Johnson 1973)."""
+    room: list[tuple[int, int]] = []  # what is left in a bin, and which bin; sorted
+    bins: list[list[int]] = []
+    for row in sorted(range(len(lengths)), key=lambda row: -lengths[row]):
+        place = bisect_left(room, (lengths[row], -1))
+        if place < len(room):
+            left, number = room.pop(place)
+            bins[number].append(row)
+        else:
+            left, number = max(capacity, lengths[row]), len(bins)
+            bins.append([row])
+        insort(room, (left - lengths[row], number))
+    return bins
+
+
+def _wide(tokens: int) -> int:
+    return math.ceil(tokens / WIDTH_STEP) * WIDTH_STEP
 
 
 def _power_of_two(number: int) -> int:

@@ -7,12 +7,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Any
 
 import torch
 from peft import PeftModel
 
 from libs.common.models.prompting import PromptTemplate, encode_training
+from services.trainer.recipe.base import load_served
 from services.trainer.recipe.encode import Example
 
 MAX_TOKENS = 128
@@ -73,24 +75,16 @@ def fingerprint_ids(tokenizer: Any, template: PromptTemplate, examples: Sequence
 
 
 @torch.no_grad()
-def take_fingerprint(model: PeftModel, texts: Sequence[list[int]]) -> Fingerprint:
-    """Measure base and adapter. Leaves the adapter merged into a bfloat16 base: call it when all else is done."""
-    model.eval()
-    inner: Any = model.get_base_model()
-    _narrow_base(inner)
-    with model.disable_adapter():
-        base = [_log_probabilities(inner, ids) for ids in texts]
-    model.merge_adapter()
-    adapter = [_log_probabilities(inner, ids) for ids in texts]
-    rows = [FingerprintText(ids, b, a) for ids, b, a in zip(texts, base, adapter, strict=True)]
+def take_fingerprint(base: Path, adapter: Path, texts: Sequence[list[int]], device: str) -> Fingerprint:
+    """Measure a base, and the adapter that lies in a directory, both read anew: what is measured is what was saved, on the
+    base that is served, whatever precision it was trained in."""
+    model = load_served(base, device).eval()
+    before = [_log_probabilities(model, ids) for ids in texts]
+    tuned = PeftModel.from_pretrained(model, str(adapter)).eval()
+    tuned.merge_adapter()
+    after = [_log_probabilities(tuned.get_base_model(), ids) for ids in texts]
+    rows = [FingerprintText(ids, b, a) for ids, b, a in zip(texts, before, after, strict=True)]
     return Fingerprint("bfloat16", True, rows)
-
-
-def _narrow_base(model: torch.nn.Module) -> None:
-    """The frozen weights in bfloat16; the adapter stays in float32, from which a server merges it too."""
-    for parameter in model.parameters():
-        if not parameter.requires_grad:
-            parameter.data = parameter.data.to(torch.bfloat16)
 
 
 def _log_probabilities(model: Any, ids: list[int]) -> list[float]:

@@ -5,8 +5,8 @@ states whose next token is supervised meet the output matrix, in chunks, and the
 while a chunk's logits are still in the cache. Nothing of vocabulary width is kept for the backward pass. The softmax is
 computed in float32 whatever the precision of the model.
 
-The output matrix must be frozen and without bias or adapter, which LoRA on the linear layers of Gemma keeps. The loss of each
-supervised token comes as a by-product, so that rows can be told apart without another pass.
+The output matrix must be frozen and without bias or adapter, which LoRA on the linear layers of Gemma keeps. The loss of
+each supervised token comes as a by-product, so that rows can be told apart without another pass.
 """
 
 from __future__ import annotations
@@ -34,11 +34,12 @@ UNDERFLOW = 1e-30
 
 @dataclass
 class SupervisedOutput(ModelOutput):
-    """What a model with this loss returns: the mean, and (supervised tokens,) losses in nats without a gradient, in the order
-    of the batch."""
+    """What a model with this loss returns: the mean, and in the order of the batch, for each supervised token, its loss in
+    nats without a gradient and, where no gradient is asked for, whether it is the likeliest token."""
 
     loss: torch.Tensor | None = None
     token_losses: torch.Tensor | None = None
+    hits: torch.Tensor | None = None
 
 
 class SupervisedCrossEntropy(torch.autograd.Function):
@@ -85,6 +86,20 @@ def _blocks(start: int, count: int, device: torch.device) -> Iterator[slice]:
         yield slice(row, min(row + block, start + count))
 
 
+def _scores(
+    hidden: torch.Tensor, weight: torch.Tensor, targets: torch.Tensor, softcap: float
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Losses of tokens, and whether each is the likeliest one."""
+    losses = torch.empty(len(hidden), dtype=torch.float32, device=hidden.device)
+    hits = torch.empty(len(hidden), dtype=torch.bool, device=hidden.device)
+    for start, logits in _projected(hidden, weight):
+        for rows in _blocks(start, len(logits), hidden.device):
+            part = logits[rows.start - start : rows.stop - start]
+            hits[rows] = part.argmax(dim=1) == targets[rows]
+            losses[rows] = _loss_and_gradient(part, targets[rows, None], softcap, wants_gradient=False)
+    return losses, hits
+
+
 def _loss_and_gradient(
     logits: torch.Tensor, targets: torch.Tensor, softcap: float, wants_gradient: bool
 ) -> torch.Tensor:
@@ -123,9 +138,12 @@ def supervised_loss(
     targets = functional.pad(labels[:, 1:], (0, 1), value=IGNORED)
     supervised = targets != IGNORED
     selected = hidden[supervised].to(weight.dtype)
+    count = torch.as_tensor(supervised.sum() if denominator is None else denominator, device=hidden.device)
+    if not torch.is_grad_enabled():
+        losses, hits = _scores(selected, weight, targets[supervised], softcap)
+        return SupervisedOutput(losses.sum() / count.clamp(min=1), losses, hits)
     total, losses = SupervisedCrossEntropy.apply(selected, weight, targets[supervised], softcap)
-    count = supervised.sum() if denominator is None else denominator
-    return SupervisedOutput(total / torch.as_tensor(count, device=total.device).clamp(min=1), losses)
+    return SupervisedOutput(total / count.clamp(min=1), losses)
 
 
 def install(model: PreTrainedModel) -> None:

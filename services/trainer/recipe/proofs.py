@@ -1,4 +1,4 @@
-"""Proof that training trains: gradients reach the adapter, the adapter moves, the loss stays a number.
+"""Proof that training trains: gradients reach the adapter, and the adapter moves.
 
 A job that would run for hours and change nothing ends in its first steps, with the reason.
 """
@@ -12,6 +12,7 @@ import torch
 from transformers.trainer_callback import TrainerCallback, TrainerControl, TrainerState
 
 from libs.common.errors import JobFailure
+from services.trainer.recipe.stopping import diverged
 
 PROOF_STEPS = 5
 """Optimiser steps within which the adapter must have moved. The first may have a learning rate of 0 (warm-up)."""
@@ -63,7 +64,7 @@ class Proofs(TrainerCallback):
         if not args.fp16 and not all(
             math.isfinite(norm) for norm in norms
         ):  # loss scaling starts too high on purpose
-            raise diverged("the gradient of the first step", math.nan)
+            raise diverged("the gradient of the first step is not a number")
         self._gradient_seen = True
 
     def on_step_end(
@@ -85,24 +86,6 @@ class Proofs(TrainerCallback):
                 )
             self._start = {}
 
-    def on_log(
-        self,
-        args: Any,
-        state: TrainerState,
-        control: TrainerControl,
-        logs: dict[str, float] | None = None,
-        **_: Any,
-    ) -> None:
-        """End a job whose loss is no number any more.
-
-        Raises:
-            JobFailure: loss or gradient norm is not finite.
-        """
-        for name in ("loss", "grad_norm", "eval_loss"):
-            value = (logs or {}).get(name)
-            if value is not None and not math.isfinite(value):
-                raise diverged(f"{name} at step {state.global_step}", value)
-
     def movement(self, model: Any) -> float:
         """Largest change of any trainable value since training began here."""
         now = trainable(model)
@@ -112,14 +95,3 @@ class Proofs(TrainerCallback):
 def trainable(model: Any) -> dict[str, torch.Tensor]:
     """Parameters that the optimiser may change, by name."""
     return {name: value for name, value in model.named_parameters() if value.requires_grad}
-
-
-def diverged(what: str, value: float) -> JobFailure:
-    """Training has left the numbers."""
-    return JobFailure(
-        "diverged",
-        f"Training diverged: {what} is {value}.",
-        blame="user",
-        param="learning_rate",
-        hint="Lower learning_rate, or raise warmup_ratio.",
-    )

@@ -21,6 +21,18 @@ POINTS = "points.json"
 KEPT_POINTS = 1000
 """More points than a worker can hold back before its lease is over."""
 
+REPORTED = (
+    "loss",
+    "learning_rate",
+    "grad_norm",
+    "eval_loss",
+    "eval_perplexity",
+    "eval_token_accuracy",
+    "eval_exact_match",
+    "eval_parses",
+)
+"""What of the trainer's log becomes a metric of the job."""
+
 Points = dict[int, dict[str, float]]
 
 
@@ -104,8 +116,7 @@ class Reporter(TrainerCallback):
         **_: Any,
     ) -> None:
         """Pass metrics on, with speed and time left added."""
-        names = ("loss", "learning_rate", "grad_norm", "eval_loss")
-        values = {name: float(logs[name]) for name in names if logs and name in logs}
+        values = {name: float(value) for name, value in (logs or {}).items() if name in REPORTED}
         if not values:
             return
         if "loss" in values:
@@ -125,6 +136,9 @@ class Reporter(TrainerCallback):
             raise JobStopped
         if wanted == "pause" and state.global_step < state.max_steps:
             control.should_save = True
+        control.should_log = (
+            control.should_log or control.should_save
+        )  # what diverged must show before it is saved
         return control
 
     def on_evaluate(

@@ -2,39 +2,39 @@
 
 from __future__ import annotations
 
-import json
-import platform
-import resource
-import sys
 import time
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
-import peft
-import torch
 import transformers
-import trl
 
 from libs.common.errors import JobFailure, PlatformError
 from libs.common.models.prompting import PromptTemplate, load_template
-from libs.common.training.estimates import DataSize, Work, memory_bytes
+from libs.common.training.fitting import fit
 from libs.common.training.plan import DataFacts, MachineFacts, Plan, Planner
 from model_training.config.errors import ConfigError
-from model_training.config.shapes import Shape
 from model_training.config.training_config import TrainingConfig
 from services.trainer.domain import TrainOrder
-from services.trainer.recipe import artifact, checkpoints
-from services.trainer.recipe.base import load_base, load_tokenizer, machine_facts, use_threads
+from services.trainer.recipe import artifact, checkpoints, outcome
+from services.trainer.recipe.adapter import check_patterns
+from services.trainer.recipe.backends import prepare
+from services.trainer.recipe.base import load_tokenizer
 from services.trainer.recipe.encode import EncodedRows, encode_rows, load_split, require_supervision
+from services.trainer.recipe.export import applied_setting, export
 from services.trainer.recipe.fingerprint import fingerprint_ids, take_fingerprint
+from services.trainer.recipe.machine import machine_facts, use_threads
+from services.trainer.recipe.packing import check_packing
 from services.trainer.recipe.proofs import Proofs
 from services.trainer.recipe.reporting import Context, Points, Reporter, tell_again
 from services.trainer.recipe.resuming import BestIsWhole, choose_best, resume_point
+from services.trainer.recipe.stopping import Divergence, diverged
 from services.trainer.recipe.trainer import AnswerTrainer, Counters
 
-LAST_LOSSES = 10
-"""Reports whose mean is the training loss of a job."""
+ROLLED_BACK = 0.5
+"""What a job that diverged multiplies its learning rate by."""
+HARDEST_ROWS = 20
+"""Rows that a job names as those it has learnt worst."""
 
 
 class TrainingRun:
@@ -65,16 +65,18 @@ class TrainingRun:
             JobStopped: a pause or a cancel was honoured.
         """
         threads = use_threads()
-        transformers.set_seed(self._config.seed)
         self._look_back()
         template, tokenizer = load_template(self._order.template, self._path), load_tokenizer(self._path)
         train, validation = self._encode(tokenizer, template)
         self._context.check_stop()
         plan = self._plan(train, validation, threads)
-        trainer = self._trainer(load_base(self._path, plan), tokenizer, train, validation, plan)
+        rows = (train, validation)
+        trainer = self._trainer(tokenizer, rows, plan)
         self._measure_base(trainer, validation)
-        self._train(trainer)
-        return self._finish(trainer, plan, (train, validation), template)
+        while not self._trained(trainer):
+            del trainer  # two models at once may not fit
+            trainer = self._trainer(tokenizer, rows, plan)
+        return self._finish(trainer, plan, rows, template)
 
     @property
     def _path(self) -> Path:
@@ -118,32 +120,42 @@ class TrainingRun:
         facts = DataFacts(len(train.examples), len(validation.examples))
         self._machine = machine_facts()
         self._threads = threads
-        plan = Planner(self._config, self._machine, facts).plan()
-        self._expected_memory = expected_memory(self._path, plan, self._config, train, validation)
+        size = outcome.data_size(train, validation)
+        shape = outcome.read_shape(self._path)
+        fitted = fit(
+            Planner(self._config, self._machine, facts).plan(), self._machine, self._config, shape, size
+        )
+        plan = fitted.plan
+        self._expected_memory = fitted.memory.total
         self._introduce(
             f"{plan.steps} steps of {plan.batch_size * plan.gradient_accumulation} rows on {plan.device} "
-            f"in {plan.precision}, {threads} threads; about {self._expected_memory / 1e9:.1f} GB of memory.",
+            f"in {plan.precision}, {threads} threads; about {fitted.memory.total / 1e9:.1f} GB of memory.",
             type="plan",
             data={
                 "effective": [setting.model_dump(mode="json") for setting in plan.effective],
-                "expected_memory_bytes": self._expected_memory,
+                "expected_memory_bytes": fitted.memory.total,
+                "expected_memory": fitted.memory.parts,
             },
         )
         return plan
 
-    def _trainer(
-        self, model: Any, tokenizer: Any, train: EncodedRows, validation: EncodedRows, plan: Plan
-    ) -> AnswerTrainer:
+    def _trainer(self, tokenizer: Any, rows: tuple[EncodedRows, EncodedRows], plan: Plan) -> AnswerTrainer:
+        transformers.set_seed(self._config.seed)
+        model = prepare(self._path, plan, self._config)
+        check_patterns(model, self._config)
+        marker = self._resume.marker if self._resume else None
         reporter = Reporter(
             self._context,
             self._counters,
             self._checkpoints,
             keep=self._config.keep_checkpoints,
             started=self._started,
-            metrics=self._resume.marker.metrics if self._resume and self._resume.marker else {},
+            metrics=marker.metrics if marker else {},
             points=self._points,
         )
-        return AnswerTrainer(
+        guards = [Proofs(), Divergence(), BestIsWhole(self._context, self._checkpoints)]
+        train, validation = rows
+        trainer = AnswerTrainer(
             model,
             tokenizer,
             train.examples,
@@ -151,15 +163,39 @@ class TrainingRun:
             plan=plan,
             output_dir=checkpoints.attempt_directory(self._checkpoints, self._context.fence),
             validation=validation.examples,
-            callbacks=[Proofs(), BestIsWhole(self._context, self._checkpoints), reporter],
+            callbacks=[*guards, reporter],
             counters=self._counters,
+            tell_halving=self._tell_halving,
+        )
+        if plan.packing:
+            data = check_packing(trainer, train.examples, plan)
+            self._introduce(data.sentence, type="packing", data=data.to_dict())
+        return trainer
+
+    def _tell_halving(self, before: int, after: int) -> None:
+        self._context.event(
+            f"Memory ran out: passes of at most {after} tokens in place of {before}. The step is computed again with the "
+            "same rows.",
+            type="memory",
+            level="warn",
+            data={"pass_tokens": after, "pass_tokens_before": before},
         )
 
     def _measure_base(self, trainer: AnswerTrainer, validation: EncodedRows) -> None:
         """Validation loss of the untouched base: a fresh adapter adds nothing."""
         if validation.examples and self._resume is None:
-            before = self._counters.loss_before = trainer.validation_loss()
-            self._context.event(f"Validation loss {before:.4f} before training.", data={"eval_loss": before})
+            metrics = trainer.validate()
+            before = self._counters.loss_before = metrics["eval_loss"]
+            self._context.event(f"Validation loss {before:.4f} before training.", data=metrics)
+
+    def _trained(self, trainer: AnswerTrainer) -> bool:
+        """Train to the end; False if training diverged and a new trainer must go on from where it was rolled back to."""
+        try:
+            self._train(trainer)
+        except JobFailure as failure:
+            self._roll_back(failure)
+            return False
+        return True
 
     def _train(self, trainer: AnswerTrainer) -> None:
         if self._resume is None:
@@ -170,6 +206,32 @@ class TrainingRun:
             trainer.load_best()
         else:
             trainer.train(resume_from_checkpoint=str(self._resume.path))
+
+    def _roll_back(self, failure: JobFailure) -> None:
+        """Go back to the newest checkpoint, or to the beginning, with half the learning rate; once in a job's life.
+
+        Raises:
+            JobFailure: the given one, if it is another failure or training has diverged before.
+        """
+        if failure.error.code != "diverged":
+            raise failure
+        if self._counters.lr_scale < 1.0:
+            what = failure.error.message.removeprefix("Training diverged: ").removesuffix(".")
+            raise diverged(f"{what}, and so it did at twice this learning rate") from failure
+        loss_before = self._counters.loss_before
+        self._resume = checkpoints.newest(self._checkpoints)
+        self._counters = Counters(loss_before=loss_before)
+        if self._resume is not None and self._resume.marker is not None:
+            self._counters = Counters(**self._resume.marker.progress)
+        self._counters.lr_scale = ROLLED_BACK
+        rate = self._config.learning_rate * ROLLED_BACK
+        step = self._resume.step if self._resume else 0
+        self._context.event(
+            f"{failure.error.message} Going back to step {step} with a learning rate of {rate:g}.",
+            type="rollback",
+            level="warn",
+            data={"step": step, "learning_rate": rate},
+        )
 
     def _finish(
         self,
@@ -183,129 +245,42 @@ class TrainingRun:
         directory = artifact.fresh_directory(self._context.workdir)
         artifact.write_adapter(trainer.model, self._order, directory)
         texts = fingerprint_ids(trainer.processing_class, template, train.examples)
-        fingerprint = take_fingerprint(trainer.model, texts)
+        outcome.free(trainer)
+        fingerprint = take_fingerprint(self._path, directory, texts, plan.device)
         if fingerprint.max_change == 0.0:
             raise JobFailure(
                 "outputs_unchanged",
                 "The trained adapter changes no log-probability of any text that it was measured on.",
                 hint="Raise learning_rate, epochs or lora_r.",
             )
-        metrics = self._metrics(trainer) | {
+        elapsed = self._earlier_s + time.monotonic() - self._started
+        metrics = outcome.metrics(trainer, plan, elapsed) | {
             "fingerprint_mean_change": fingerprint.mean_change,
             "fingerprint_max_change": fingerprint.max_change,
         }
-        outcome = artifact.Outcome(
+        names = [example.row_id for example in train.examples]
+        done = artifact.Outcome(
             metrics=metrics,
-            data={"train": train.summary(), "validation": validation.summary()},
+            data={
+                "train": {**train.summary(), "hardest_rows": trainer.row_losses.worst(names, HARDEST_ROWS)},
+                "validation": validation.summary(),
+            },
             history=[line for line in trainer.state.log_history if "loss" in line or "eval_loss" in line],
-            lineage=self._lineage(trainer),
+            lineage=outcome.lineage(self._order, template, self._context.job_id, trainer),
         )
-        artifact.write_documents(directory, self._order, plan, outcome, fingerprint)
-        return self._result(
-            trainer, plan, outcome, artifact.publish(directory, self._context.workdir / "artifact")
-        )
+        plan = self._export(directory, plan, template)
+        artifact.write_documents(directory, self._order, plan, done, fingerprint)
+        published = artifact.publish(directory, self._context.workdir / "artifact")
+        machine = {**asdict(self._machine), "threads": self._threads}
+        took = outcome.took(trainer, done, machine, self._expected_memory)
+        return outcome.result(trainer, plan, done) | {"directory": str(published), "took": took}
 
-    def _metrics(self, trainer: AnswerTrainer) -> dict[str, float]:
-        history = trainer.state.log_history
-        losses = [line["loss"] for line in history if "loss" in line][-LAST_LOSSES:]
-        counters = self._counters
-        metrics = {
-            "train_loss": sum(losses) / max(len(losses), 1),
-            "tokens": float(counters.tokens),
-            "supervised_tokens": float(counters.supervised_tokens),
-            "tokens_per_s": counters.tokens / max(counters.seconds, 1e-9),
-            "duration_s": self._earlier_s + time.monotonic() - self._started,
-            "peak_memory_bytes": float(peak_memory_bytes()),
-        }
-        if (before := counters.loss_before) is not None:
-            best = trainer.state.best_metric
-            last = next((line["eval_loss"] for line in reversed(history) if "eval_loss" in line), None)
-            metrics["eval_loss_before"] = before
-            metrics |= {"eval_loss": best if best is not None else last} if last is not None else {}
-        return metrics
-
-    def _lineage(self, trainer: AnswerTrainer) -> dict[str, Any]:
-        order = self._order
-        return {
-            "base": order.model,
-            "base_licence": order.licence,
-            "template": order.template,
-            "job_id": self._context.job_id,
-            "suffix": order.suffix,
-            "training_file": {
-                "id": order.training.id,
-                "name": order.training.name,
-                "sha256": order.training.sha256,
-            },
-            "validation_file": order.validation
-            and {"id": order.validation.id, "name": order.validation.name, "sha256": order.validation.sha256},
-            "seed": self._config.seed,
-            "best_step": best_step(trainer),
-            "versions": {
-                "python": platform.python_version(),
-                "torch": torch.__version__,
-                "transformers": transformers.__version__,
-                "peft": peft.__version__,
-                "trl": trl.__version__,
-            },
-        }
-
-    def _result(
-        self, trainer: AnswerTrainer, plan: Plan, outcome: artifact.Outcome, directory: Path
-    ) -> dict[str, Any]:
-        state = trainer.state
-        return {
-            "directory": str(directory),
-            "metrics": outcome.metrics,
-            "trained_tokens": self._counters.tokens,
-            "steps": state.global_step,
-            "best_step": best_step(trainer),
-            "early_stopped": state.global_step < plan.steps,
-            "effective": [setting.model_dump(mode="json") for setting in plan.effective],
-            "data": outcome.data,
-            "took": self._took(outcome),
-            "lineage": outcome.lineage,
-        }
-
-    def _took(self, outcome: artifact.Outcome) -> dict[str, Any]:
-        """What the estimates of later jobs stand on; see `libs.common.training.estimates.Record`."""
-        validations = 1 + sum("eval_loss" in line for line in outcome.history)
-        tokens = outcome.data["validation"]["tokens"]
-        work = Work(self._counters.tokens, validations * tokens, len(outcome.history))
-        return {
-            "work_tokens": work.weighted,
-            "expected_memory_bytes": self._expected_memory,
-            "machine": {**asdict(self._machine), "threads": self._threads},
-        }
-
-
-def expected_memory(
-    base: Path, plan: Plan, config: TrainingConfig, train: EncodedRows, validation: EncodedRows
-) -> float:
-    """Bytes that this attempt will probably hold at most, by the arithmetic of the dry run."""
-    shape = Shape.from_config(json.loads((base / "config.json").read_text(encoding="utf-8")))
-    tokens = [sum(len(example.ids) for example in rows.examples) for rows in (train, validation)]
-    share = train.supervised_tokens / max(1, tokens[0])
-    longest = max(train.longest, validation.longest)
-    size = DataSize(len(train.examples), len(validation.examples), tokens[0], tokens[1], share, longest)
-    return memory_bytes(shape, shape.parameters, plan, config, size)
-
-
-def best_step(trainer: AnswerTrainer) -> int:
-    """The step whose adapter is kept; the last one where nothing was validated."""
-    return trainer.state.best_global_step or trainer.state.global_step
-
-
-def peak_memory_bytes() -> int:
-    """The most memory that this process has held, in bytes."""
-    status = Path("/proc/self/status")
-    if status.is_file():  # `getrusage` counts what the parent held when it started us, too
-        line = next(
-            line for line in status.read_text(encoding="utf-8").splitlines() if line.startswith("VmHWM")
-        )
-        return int(line.split()[1]) * 1024
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak if sys.platform == "darwin" else peak * 1024
+    def _export(self, directory: Path, plan: Plan, template: PromptTemplate) -> Plan:
+        """Add what was asked for besides the adapter; returns the plan with what was left out."""
+        exported = export(directory, self._order, template, self._config.export)
+        for one in exported:
+            self._context.event(one.sentence, type="export", level="info" if one.reason is None else "warn")
+        return replace(plan, effective=[*plan.effective, *applied_setting(exported)])
 
 
 def _config(order: TrainOrder) -> TrainingConfig:

@@ -1,35 +1,35 @@
-"""TRL's SFTTrainer with our loss, our batches, our validation and lean checkpoints."""
+"""transformers' Trainer with our loss, our batches, our validation and lean checkpoints."""
 
 from __future__ import annotations
 
+import math
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 from datasets import Dataset
-from peft import LoraConfig, PeftModel
-from peft.tuners.tuners_utils import BaseTunerLayer
+from peft import PeftModel
 from torch.utils.data import Sampler
-from transformers import PreTrainedModel, PreTrainedTokenizerBase
+from transformers import PreTrainedTokenizerBase, Trainer
 from transformers.trainer import TRAINER_STATE_NAME
-from transformers.trainer_callback import (
-    EarlyStoppingCallback,
-    PrinterCallback,
-    TrainerCallback,
-    TrainerState,
-)
-from trl import SFTConfig, SFTTrainer
+from transformers.trainer_callback import PrinterCallback, TrainerCallback, TrainerState
 
 from libs.common.errors import JobFailure
 from libs.common.training.plan import Plan
 from model_training.config.training_config import TrainingConfig
 from services.trainer.recipe import checkpoints
-from services.trainer.recipe.batches import LengthBuckets, by_length, collate, passes
+from services.trainer.recipe.adapter import leave_inputs_alone, save_adapter
+from services.trainer.recipe.arguments import training_arguments
+from services.trainer.recipe.batches import Batch, LengthBuckets, best_fit, by_length, collate, passes
 from services.trainer.recipe.encode import Example
+from services.trainer.recipe.generation import generation_metrics
 from services.trainer.recipe.loss import IGNORED, install
+from services.trainer.recipe.memory import MemoryLadder
+from services.trainer.recipe.row_losses import RowLosses
+from services.trainer.recipe.stopping import PatientStopping
 
 
 @dataclass
@@ -38,28 +38,37 @@ class Counters:
 
     `seconds` are those of forward and backward passes, `elapsed_s` those of whole attempts. `unreported_loss` is the sum of
     the losses since `reported_step`, `loss_before` the validation loss of the untouched base, and `ended` says that no step
-    is left, because the last one is done or training stopped early.
+    is left, because the last one is done or training stopped early. `lr_scale` is below 1 once training has diverged, and
+    `pass_tokens` what fits into memory at once, if that is less than was planned (0: it is not).
     """
 
     tokens: int = 0
     supervised_tokens: int = 0
+    computed_tokens: int = 0
     seconds: float = 0.0
     elapsed_s: float = 0.0
     unreported_loss: float = 0.0
     reported_step: int = 0
     loss_before: float | None = None
     ended: bool = False
+    lr_scale: float = 1.0
+    pass_tokens: int = 0
 
 
-class AnswerTrainer(SFTTrainer):
+def _no_one(before: int, after: int) -> None:
+    """Nobody is told of a halving."""
+
+
+class AnswerTrainer(Trainer):
     """Trains an adapter on supervised tokens.
 
-    `model` is the plain base; `plan` and `config` say how. `counters` counts what was computed.
+    `model` is the base with its adapter; `plan` and `config` say how. `counters` counts what was computed, and
+    `tell_halving` is called when memory runs out.
     """
 
     def __init__(
         self,
-        model: PreTrainedModel,
+        model: PeftModel,
         tokenizer: PreTrainedTokenizerBase,
         examples: Sequence[Example],
         *,
@@ -69,83 +78,118 @@ class AnswerTrainer(SFTTrainer):
         validation: Sequence[Example] = (),
         callbacks: Sequence[TrainerCallback] = (),
         counters: Counters | None = None,
+        tell_halving: Callable[[int, int], None] = _no_one,
     ) -> None:
         self.counters = counters or Counters()
         self._examples = list(examples)
         self._validation = list(validation)
+        self.row_losses = RowLosses(len(self._examples))
         self._plan = plan
-        self._bucketing = config.length_bucketing
-        install(model)
-        stoppers = (
-            [EarlyStoppingCallback(plan.patience, config.early_stopping_min_delta)] if plan.patience else []
+        self._config = config
+        longest = max((len(example.ids) for example in (*examples, *validation)), default=0)
+        self.ladder = MemoryLadder(self.counters.pass_tokens or plan.pass_tokens, longest, tell_halving)
+        install(model.get_base_model())
+        patience = PatientStopping(
+            plan.patience, config.early_stopping_min_delta, config.early_stopping_warmup
         )
         super().__init__(
             model=model,
-            args=training_arguments(config, plan, output_dir, validated=bool(validation)),
+            args=training_arguments(
+                config, plan, output_dir, validated=bool(validation), lr_scale=self.counters.lr_scale
+            ),
             train_dataset=_dataset(self._examples),
             eval_dataset=_dataset(self._validation) if validation else None,
             processing_class=tokenizer,
             data_collator=collate(tokenizer.pad_token_id or 0),
-            peft_config=adapter_config(config),
-            callbacks=[*stoppers, *callbacks],
+            callbacks=[*([patience] if plan.patience else []), *callbacks],
         )
         self.model_accepts_loss_kwargs = True  # our loss divides by the tokens of the whole step
         self.remove_callback(PrinterCallback)
         self.add_callback(_CarryOn(self))
         if plan.precision != "fp32":
-            _leave_inputs_alone(self.model)
+            leave_inputs_alone(self.model)
 
     def _get_train_sampler(self, train_dataset: Any = None) -> Sampler[int]:
         lengths = [len(example.ids) for example in self._examples]
-        return LengthBuckets(
-            lengths, self.args.train_batch_size, seed=self.args.seed, bucketing=self._bucketing
-        )
+        bucketing = self._config.length_bucketing and not self._plan.packing
+        return LengthBuckets(lengths, self.args.train_batch_size, seed=self.args.seed, bucketing=bucketing)
 
     def compute_loss(
         self, model: Any, inputs: dict[str, Any], return_outputs: bool = False, num_items_in_batch: Any = None
     ) -> Any:
-        """The loss of one batch; TRL's own would ask for logits of every token to report their entropy."""
+        """The loss of one pass; notes how each row fared."""
+        rows = inputs.pop("rows")
         outputs = model(**inputs, num_items_in_batch=num_items_in_batch)
+        learnt = inputs["labels"][:, 1:] != IGNORED
+        self.row_losses.add(rows[:, 1:][learnt], outputs.token_losses)
         return (outputs.loss, outputs) if return_outputs else outputs.loss
 
     def training_step(self, model: Any, inputs: dict[str, Any], num_items_in_batch: Any = None) -> Any:
-        """Forward and backward over one batch, in passes of bounded size whose gradients add up, counted."""
+        """Forward and backward over a batch, in passes of bounded size; see `plan.PASS_TOKENS`."""
         started = time.perf_counter()
-        # Every pass divides by the supervised tokens of the whole step, so the sum is the loss of the step.
-        parts = passes(inputs, self._plan.pass_tokens)
-        loss = sum(
-            super(AnswerTrainer, self).training_step(model, part, num_items_in_batch) for part in parts
-        )
-        self.counters.seconds += time.perf_counter() - started
-        self.counters.tokens += int(inputs["attention_mask"].sum())
-        self.counters.supervised_tokens += int((inputs["labels"][:, 1:] != IGNORED).sum())
+        batch = self._prepare_inputs(inputs)
+        computed = 0
+
+        def step(limit: int) -> Any:
+            nonlocal computed
+            # Each pass divides by the supervised tokens of the whole step, so the sum is the loss of the step.
+            loss, computed = torch.zeros((), device=batch["input_ids"].device), 0
+            for part in passes(batch, limit, packed=self._plan.packing):
+                computed += part["input_ids"].numel()
+                loss = loss + super(AnswerTrainer, self).training_step(model, part, num_items_in_batch)
+            return loss
+
+        loss = self.ladder.run(step, model.zero_grad)
+        counters = self.counters
+        counters.pass_tokens = self.ladder.tokens if self.ladder.tokens < self._plan.pass_tokens else 0
+        counters.seconds += time.perf_counter() - started
+        counters.tokens += int(batch["attention_mask"].sum())
+        counters.computed_tokens += computed
+        counters.supervised_tokens += int((batch["labels"][:, 1:] != IGNORED).sum())
         return loss
 
     def evaluate(
         self, eval_dataset: Any = None, ignore_keys: Any = None, metric_key_prefix: str = "eval"
     ) -> dict[str, float]:
-        """Mean loss of a supervised token over all validation rows, each token counted once."""
-        metrics = {f"{metric_key_prefix}_loss": self.validation_loss()}
+        """Measure the validation rows, report it, and let stopping and choosing look at it."""
+        metrics = self.validate()
         self.log(dict(metrics))
         self.control = self.callback_handler.on_evaluate(self.args, self.state, self.control, metrics)
         return metrics
 
     @torch.no_grad()
-    def validation_loss(self) -> float:
-        """The loss on the validation rows, in nats a token."""
+    def validate(self) -> dict[str, float]:
+        """Over all validation rows, each supervised token counted once: `eval_loss` in nats a token, `eval_perplexity`,
+        `eval_token_accuracy`; and, where answers are generated, what `generation.generation_metrics` says of them."""
         model = self.model
         was_training = model.training
         model.eval()
-        total = tokens = 0.0
-        lengths = [len(example.ids) for example in self._validation]
-        for rows in by_length(lengths, self._plan.pass_tokens):
-            batch = self.data_collator([_row(self._validation[row]) for row in rows])
-            count = int((batch["labels"][:, 1:] != IGNORED).sum())
+        loss, accuracy = self.ladder.run(self._validation_scores, lambda: None)
+        metrics = {
+            "eval_loss": loss,
+            "eval_perplexity": math.exp(min(loss, 700.0)),
+            "eval_token_accuracy": accuracy,
+        }
+        if asked := self._validation[: self._config.generate_rows]:
             with self.accelerator.autocast():
-                total += float(model(**self._prepare_inputs(batch)).loss) * count
-            tokens += count
+                metrics |= generation_metrics(model, self.processing_class, asked)
         model.train(was_training)
-        return total / max(tokens, 1)
+        return metrics
+
+    def _validation_scores(self, limit: int) -> tuple[float, float]:
+        total = hits = tokens = 0.0
+        lengths = [len(example.ids) for example in self._validation]
+        for rows in (best_fit if self._plan.packing else by_length)(lengths, limit):
+            batch: Batch = self.data_collator([_row(self._validation[row], row) for row in rows])
+            if self._plan.packing:
+                (batch,) = passes(batch, max(limit, *(lengths[row] for row in rows)), packed=True)
+            del batch["rows"]
+            with self.accelerator.autocast():
+                outputs = self.model(**self._prepare_inputs(batch))
+            total += float(outputs.token_losses.double().sum())
+            hits += float(outputs.hits.sum())
+            tokens += len(outputs.hits)
+        return total / max(tokens, 1), hits / max(tokens, 1)
 
     def take_up(self, checkpoint: Path) -> None:
         """Be where training ended, without a step: the state and the adapter of a checkpoint that was the last."""
@@ -175,96 +219,50 @@ class AnswerTrainer(SFTTrainer):
         """The adapter alone: base and tokenizer do not change, and pickled arguments have no place here."""
         self.counters.unreported_loss = float(self._tr_loss)
         self.counters.reported_step = self._globalstep_last_logged
-        save_adapter(self.model, Path(output_dir or str(self.args.output_dir)))
+        directory = Path(output_dir or str(self.args.output_dir))
+        save_adapter(self.model, directory)
+        self.row_losses.save(directory)
 
-    def create_model_card(self, *args: Any, **kwargs: Any) -> None:
-        """Nothing: the artifact carries our own card."""
+    def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:
+        super()._load_from_checkpoint(resume_from_checkpoint, model)
+        self.row_losses.load(Path(resume_from_checkpoint))
 
 
 class _CarryOn(TrainerCallback):
-    """Gives a resumed trainer the losses that it has computed and not reported: the next report is their mean as well."""
+    """Gives a resumed trainer what the checkpoint's own state does not: the losses that were computed and not reported,
+    whose mean is the next report, and a learning rate that was lowered since."""
 
     def __init__(self, trainer: AnswerTrainer) -> None:
         self._trainer = trainer
 
-    def on_train_begin(self, args: Any, state: TrainerState, control: Any, **_: Any) -> None:
-        """Called after the trainer has set both to zero."""
+    def on_train_begin(
+        self,
+        args: Any,
+        state: TrainerState,
+        control: Any,
+        optimizer: Any = None,
+        lr_scheduler: Any = None,
+        **_: Any,
+    ) -> None:
+        """Called after the trainer has set both losses to zero, and loaded optimiser and scheduler."""
         counters = self._trainer.counters
         self._trainer._tr_loss += counters.unreported_loss
         self._trainer._globalstep_last_logged = counters.reported_step
+        if any(rate != args.learning_rate for rate in lr_scheduler.base_lrs):
+            _lower(optimizer, lr_scheduler, args.learning_rate)
 
 
-def adapter_config(config: TrainingConfig) -> LoraConfig:
-    """The LoRA settings of a configuration."""
-    return LoraConfig(
-        r=config.lora_r,
-        lora_alpha=config.lora_alpha,  # pyright: ignore[reportArgumentType] (a float works and is documented here)
-        lora_dropout=config.lora_dropout,
-        target_modules=list(config.target_modules),
-        use_rslora=config.use_rslora,
-        bias="none",
-        task_type="CAUSAL_LM",
-    )
-
-
-def training_arguments(config: TrainingConfig, plan: Plan, output_dir: Path, *, validated: bool) -> SFTConfig:
-    """The settings of TRL and transformers for a plan."""
-    scheduler = "constant_with_warmup" if config.lr_scheduler == "constant" else config.lr_scheduler
-    return SFTConfig(
-        output_dir=str(output_dir),
-        per_device_train_batch_size=plan.batch_size,
-        per_device_eval_batch_size=plan.batch_size,
-        gradient_accumulation_steps=plan.gradient_accumulation,
-        max_steps=plan.steps,
-        learning_rate=config.learning_rate,
-        lr_scheduler_type=scheduler,
-        warmup_steps=plan.warmup_steps,
-        weight_decay=config.weight_decay,
-        max_grad_norm=config.max_grad_norm,
-        optim="adamw_torch",
-        seed=config.seed,
-        bf16=plan.precision == "bf16",
-        fp16=plan.precision == "fp16",
-        use_cpu=plan.device == "cpu",
-        gradient_checkpointing=config.gradient_checkpointing,
-        logging_steps=config.logging_steps,
-        logging_nan_inf_filter=False,
-        eval_strategy="steps" if validated else "no",
-        eval_steps=plan.eval_steps,
-        save_strategy="steps",
-        save_steps=plan.save_steps,
-        load_best_model_at_end=validated,
-        metric_for_best_model="eval_loss",
-        greater_is_better=False,
-        restore_callback_states_from_checkpoint=True,
-        max_length=None,  # rows are cut when they are encoded, where it is reported
-        dataset_kwargs={"skip_prepare_dataset": True},
-        loss_type="nll",
-        remove_unused_columns=False,
-        dataloader_pin_memory=plan.device == "cuda",
-        disable_tqdm=True,
-        report_to="none",
-        push_to_hub=False,
-    )
-
-
-def save_adapter(model: PeftModel, directory: Path) -> None:
-    """Write adapter_config.json and adapter_model.safetensors, without asking a hub about the base."""
-    model.save_pretrained(str(directory), save_embedding_layers=False)
-    (directory / "README.md").unlink(missing_ok=True)  # PEFT's empty card
-
-
-def _leave_inputs_alone(model: PeftModel) -> None:
-    """Keep PEFT from widening every input to the adapter's float32: autocast computes adapters in the narrow type anyway,
-    from float32 weights that small steps do not round away."""
-    for module in model.modules():
-        if isinstance(module, BaseTunerLayer):
-            module.cast_input_dtype_enabled = False
+def _lower(optimizer: Any, scheduler: Any, rate: float) -> None:
+    """Let a loaded optimiser and its scheduler have `rate` as the highest learning rate."""
+    scheduler.base_lrs = [rate] * len(scheduler.base_lrs)
+    for group, course in zip(optimizer.param_groups, scheduler.lr_lambdas, strict=True):
+        group["initial_lr"] = rate
+        group["lr"] = rate * course(scheduler.last_epoch)
 
 
 def _dataset(examples: Sequence[Example]) -> Dataset:
-    return Dataset.from_list([_row(example) for example in examples])
+    return Dataset.from_list([_row(example, number) for number, example in enumerate(examples)])
 
 
-def _row(example: Example) -> dict[str, list[int]]:
-    return {"input_ids": example.ids, "labels": example.labels}
+def _row(example: Example, number: int) -> dict[str, Any]:
+    return {"input_ids": example.ids, "labels": example.labels, "row": number}

@@ -89,8 +89,13 @@ def test_every_refusal_is_named_at_once(gateway: RunningGateway, database: Datab
 def test_a_refusal_that_only_the_trainer_knows_is_named_too(
     gateway: RunningGateway, training_file: str
 ) -> None:
-    answer = ask(gateway, model="gemma-3-270m", training_file=training_file, training={"load_in_4bit": True})
-    assert "load_in_4bit" in {refusal.param for refusal in answer.refusals}
+    answer = ask(
+        gateway,
+        model="gemma-3-270m",
+        training_file=training_file,
+        training={"backend": "unsloth", "check_machine": False},
+    )
+    assert "backend" in {refusal.param for refusal in answer.refusals}
     assert not answer.accepted
     unknown = ask(gateway, model="gemma-3-270mm", training_file=training_file)
     [refusal] = unknown.refusals

@@ -54,7 +54,7 @@ def test_memory_is_within_half_of_what_a_run_held(name: str) -> None:
     run = RUNS[name]
     config, plan, size = of(run)
     entry = CATALOGUE["gemma-3-270m"]
-    expected = estimates.memory_bytes(shape_of(entry), entry.parameters, plan, config, size)
+    expected = estimates.memory_of(shape_of(entry), entry.parameters, plan, config, size).total
     assert run.memory_bytes / 1.5 < expected < run.memory_bytes * 1.5
     spread = estimates.memory_spread(expected, [])
     assert spread.low < run.memory_bytes < spread.high
@@ -116,7 +116,7 @@ def test_longer_rows_bigger_steps_and_wider_numbers_take_more_memory() -> None:
     shape = shape_of(CATALOGUE["gemma-3-270m"])
 
     def held(plan: Plan = plan, config: TrainingConfig = config, size: DataSize = size) -> float:
-        return estimates.memory_bytes(shape, shape.parameters, plan, config, size)
+        return estimates.memory_of(shape, shape.parameters, plan, config, size).total
 
     assert held(size=replace(size, longest=4096)) > held()
     assert held(plan=replace(plan, batch_size=1)) < held()

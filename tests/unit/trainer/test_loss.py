@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -10,7 +11,8 @@ from torch.nn import functional
 from transformers import AutoModelForCausalLM
 
 from services.trainer.recipe import loss as loss_module
-from services.trainer.recipe.loss import IGNORED, install, supervised_loss
+from services.trainer.recipe.loss import IGNORED, install
+from services.trainer.recipe.loss import supervised_loss as supervised_output
 
 VOCABULARY, WIDTH = 301, 24
 
@@ -24,6 +26,12 @@ def plain_loss(
     return functional.cross_entropy(
         logits[:, :-1].reshape(-1, VOCABULARY), labels[:, 1:].reshape(-1), ignore_index=IGNORED
     )
+
+
+def supervised_loss(*batch: torch.Tensor, **options: Any) -> torch.Tensor:
+    loss = supervised_output(*batch, **options).loss
+    assert loss is not None
+    return loss
 
 
 @pytest.fixture
@@ -106,7 +114,7 @@ def test_an_installed_model_agrees_with_its_own_loss(tiny_gemma: Path) -> None:
     install(model)
     found = model(input_ids=ids, attention_mask=mask, labels=labels)
     torch.testing.assert_close(found.loss, expected.loss, rtol=1e-5, atol=1e-5)
-    assert found.logits is None
+    assert "logits" not in found
     torch.testing.assert_close(model(input_ids=ids, attention_mask=mask).logits, expected.logits)
 
 
@@ -114,3 +122,18 @@ def test_a_trained_output_matrix_is_refused(tiny_gemma: Path) -> None:
     model = AutoModelForCausalLM.from_pretrained(tiny_gemma, dtype=torch.float32)
     with pytest.raises(ValueError, match="frozen"):
         install(model)
+
+
+def test_tokens_are_scored_one_by_one(batch: tuple[torch.Tensor, ...]) -> None:
+    hidden, weight, labels = batch
+    logits = (hidden @ weight.t())[:, :-1]
+    learnt = labels[:, 1:] != IGNORED
+    expected = functional.cross_entropy(logits[learnt], labels[:, 1:][learnt], reduction="none")
+    trained = supervised_output(hidden.clone().requires_grad_(), weight, labels)
+    with torch.no_grad():
+        scored = supervised_output(hidden, weight, labels)
+    assert trained.hits is None
+    for found in (trained, scored):
+        torch.testing.assert_close(found.token_losses, expected, rtol=1e-5, atol=1e-5)
+    assert scored.hits is not None
+    assert scored.hits.equal(logits[learnt].argmax(dim=1) == labels[:, 1:][learnt])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -56,7 +57,31 @@ def test_without_validation_rows_nothing_stops_early() -> None:
     assert applied(made)["early_stopping_patience"] == (3, 0)
 
 
-def test_four_bits_are_refused() -> None:
-    with pytest.raises(JobFailure, match="load_in_4bit") as failure:
-        plan(load_in_4bit=True)
+GPU = MachineFacts(cuda=True, fast_bf16=True, flash_attention=True, unsloth=True)
+
+
+@pytest.mark.parametrize(
+    ("machine", "asked", "expected"),
+    [
+        (CPU, {}, ("transformers", "sdpa", False)),
+        (GPU, {}, ("unsloth", "sdpa", True)),
+        (GPU, {"backend": "transformers"}, ("transformers", "flash_attention_2", True)),
+        (replace(GPU, unsloth=False), {}, ("transformers", "flash_attention_2", True)),
+        (GPU, {"device": "cpu"}, ("transformers", "sdpa", False)),
+        (CPU, {"packing": True, "attention": "eager"}, ("transformers", "eager", True)),
+        (CPU, {"model_name": "gemma-2-2b"}, ("transformers", "eager", False)),
+        (CPU, {"model_name": "gemma-2-2b", "attention": "sdpa"}, ("transformers", "eager", False)),
+    ],
+)
+def test_what_trains(machine: MachineFacts, asked: dict[str, Any], expected: tuple[Any, ...]) -> None:
+    made = plan(machine, **asked)
+    assert (made.backend, made.attention, made.packing) == expected
+    differing = {name for name, value in zip(("backend", "attention", "packing"), expected, strict=True)
+                 if asked.get(name, "auto") != value}  # fmt: skip
+    assert differing <= applied(made).keys()
+
+
+def test_unsloth_without_a_gpu_is_refused() -> None:
+    with pytest.raises(JobFailure, match="backend = unsloth") as failure:
+        plan(backend="unsloth")
     assert failure.value.error.blame == "user"

@@ -22,7 +22,8 @@ from model_training.config.training_config import TrainingConfig
 from model_training.datasets.rows import parse_row
 from services.trainer.domain import TrainOrder
 from services.trainer.recipe import run
-from services.trainer.recipe.base import load_base, load_tokenizer
+from services.trainer.recipe.backends import prepare
+from services.trainer.recipe.base import load_tokenizer
 from services.trainer.recipe.encode import EncodedRows, encode_rows
 from services.trainer.recipe.proofs import Proofs
 from services.trainer.recipe.trainer import AnswerTrainer
@@ -68,7 +69,7 @@ def test_a_job_reports_its_way_and_leaves_a_whole_artifact(trained: tuple[dict[s
     directory = Path(result["directory"])
     assert {path.name for path in directory.iterdir()} == {
         "adapter_config.json", "adapter_model.safetensors", "data.json", "fingerprint.json", "history.json",
-        "lineage.json", "loss.png", "metrics.json", "README.md", "training_config.json",
+        "lineage.json", "curves.png", "curves.svg", "metrics.json", "README.md", "training_config.json",
     }  # fmt: skip
     adapter = json.loads((directory / "adapter_config.json").read_text(encoding="utf-8"))
     assert adapter["base_model_name_or_path"] == "gemma-3-270m"
@@ -140,7 +141,7 @@ class Bench:
     def trainer(self, output: Path, plan: Plan, *callbacks: Any) -> AnswerTrainer:
         torch.manual_seed(0)
         return AnswerTrainer(
-            load_base(self.path, plan), self.tokenizer, self.encoded.examples,
+            prepare(self.path, plan, self.config), self.tokenizer, self.encoded.examples,
             config=self.config, plan=plan, output_dir=output, callbacks=callbacks,
         )  # fmt: skip
 
@@ -177,11 +178,12 @@ def test_padding_changes_no_loss(bench: Bench, tmp_path: Path) -> None:
     """A row alone and the same row beside a longer one; the tiny model's sliding window is shorter than the rows."""
     model = AutoModelForCausalLM.from_pretrained(bench.path, dtype=torch.float32, attn_implementation="sdpa")
     trainer = bench.trainer(tmp_path, bench.plan(patience=0))
-    rows = [{"input_ids": e.ids, "labels": e.labels} for e in bench.encoded.examples]
+    rows = [{"input_ids": e.ids, "labels": e.labels, "row": 0} for e in bench.encoded.examples]
     short, long = min(rows, key=lambda r: len(r["input_ids"])), max(rows, key=lambda r: len(r["input_ids"]))
     alone = model(input_ids=torch.tensor([short["input_ids"]]), labels=torch.tensor([short["labels"]])).loss
     masked = {**long, "labels": [-100] * len(long["labels"])}
     batch = trainer.data_collator([short, masked])
+    del batch["rows"]
     padded = trainer.model(**batch).loss
     torch.testing.assert_close(padded, alone, rtol=1e-5, atol=1e-5)
 
@@ -242,3 +244,13 @@ def test_a_broken_base_says_where(make_context: Any, tiny_order: MakeOrder, tmp_
     with pytest.raises(JobFailure, match=str(broken)) as failure:
         run.train(make_context(tmp_path / "work"), order)
     assert failure.value.error.code == "model_unreadable"
+
+
+def test_exports_lie_in_the_artifact(tiny_order: MakeOrder, make_context: Any, tmp_path: Path) -> None:
+    context = make_context(tmp_path)
+    result = run.train(context, tiny_order(max_steps=2, export=["merged", "gguf"]))
+    directory = Path(result["directory"])
+    assert (directory / "merged" / "model.safetensors").is_file()
+    assert list((directory / "gguf").glob("*-bf16.gguf"))
+    assert "`merged/`" in (directory / "README.md").read_text(encoding="utf-8")
+    assert [kind for kind, _ in context.events].count("export") == 2

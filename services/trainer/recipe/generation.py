@@ -1,0 +1,67 @@
+"""Answers that a model in training writes itself, compared with those of the validation rows. The loss is no substitute: it
+is low long before an answer is right to the letter."""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from transformers import GenerationConfig
+
+from services.trainer.recipe.encode import Example
+from services.trainer.recipe.loss import IGNORED
+
+ROWS_AT_ONCE = 8
+MOST_TOKENS = 512
+"""Of an answer; a model that has not learnt to stop would go on."""
+
+
+@torch.no_grad()
+def generation_metrics(model: Any, tokenizer: Any, examples: Sequence[Example]) -> dict[str, float]:
+    """Greedy answers to the examples: `eval_exact_match`, the share that equals the row's answer but for outer white space,
+    and `eval_parses`, the share of parsing Python among the rows whose own answer is."""
+    references = [_text(tokenizer, _answer(example)) for example in examples]
+    answers: list[str] = []
+    for start in range(0, len(examples), ROWS_AT_ONCE):
+        answers += _answers(model, tokenizer, examples[start : start + ROWS_AT_ONCE])
+    equal = [answer == reference for answer, reference in zip(answers, references, strict=True)]
+    metrics = {"eval_exact_match": sum(equal) / max(1, len(equal))}
+    code = [answer for answer, reference in zip(answers, references, strict=True) if _parses(reference)]
+    if code:
+        metrics["eval_parses"] = sum(map(_parses, code)) / len(code)
+    return metrics
+
+
+def _answers(model: Any, tokenizer: Any, examples: Sequence[Example]) -> list[str]:
+    prompts = [example.ids[: len(example.ids) - len(_answer(example))] for example in examples]
+    width = max(map(len, prompts))
+    pad = tokenizer.pad_token_id or 0
+    ids = torch.tensor([[pad] * (width - len(prompt)) + prompt for prompt in prompts], device=model.device)
+    mask = torch.tensor([[0] * (width - len(p)) + [1] * len(p) for p in prompts], device=model.device)
+    settings = GenerationConfig(
+        max_new_tokens=min(MOST_TOKENS, 16 + 2 * max(len(_answer(example)) for example in examples)),
+        do_sample=False,
+        eos_token_id=sorted({example.ids[-1] for example in examples}),
+        pad_token_id=pad,
+    )
+    written = model.generate(input_ids=ids, attention_mask=mask, generation_config=settings)
+    return [_text(tokenizer, row) for row in written[:, width:].tolist()]
+
+
+def _answer(example: Example) -> list[int]:
+    """The learnt end of an example; the last answer of a conversation."""
+    read = max((i for i, label in enumerate(example.labels) if label == IGNORED), default=-1)
+    return example.ids[read + 1 :]
+
+
+def _text(tokenizer: Any, ids: list[int]) -> str:
+    return tokenizer.decode(ids, skip_special_tokens=True).strip()
+
+
+def _parses(text: str) -> bool:
+    try:
+        return bool(ast.parse(text).body)
+    except (SyntaxError, ValueError, RecursionError, MemoryError):
+        return False
