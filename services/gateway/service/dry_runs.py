@@ -163,7 +163,7 @@ def _past(session: Session, principal: Principal, base: str) -> Past:
                 expected_memory_bytes=took["expected_memory_bytes"],
             )
         )
-        if report is not None:
+        if report:
             characters += report["characters"]
             tokens += result["data"]["train"]["tokens"] + result["data"]["validation"]["tokens"]
             supervised += (
