@@ -74,7 +74,8 @@ class _Frame:
         every = max(1, (self.rows - 1) // 3)
         if row % every:
             return ""
-        return f"{self.high - (self.high - self.low) * row / max(1, self.rows - 1):.3g}"
+        value = self.high - (self.high - self.low) * row / max(1, self.rows - 1)
+        return text if len(text := f"{value:.3g}") < _LABEL else f"{value:.0e}"
 
 
 class _Cells:

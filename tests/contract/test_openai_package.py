@@ -174,7 +174,8 @@ def test_every_error_has_its_class(gateway: RunningGateway, client: openai.OpenA
     with pytest.raises(openai.UnprocessableEntityError) as misshapen:
         client.fine_tuning.jobs.create(model=MODEL, training_file=file_id, seed="seven")  # pyright: ignore[reportArgumentType]
     assert misshapen.value.param == "seed"
-    job = client.fine_tuning.jobs.create(model=MODEL, training_file=file_id)
+    toy = json.dumps({"steps": 600, "sleep_s": 0.1})  # it must not be over before it is asked about
+    job = client.fine_tuning.jobs.create(model=MODEL, training_file=file_id, metadata={"toy": toy})
     with pytest.raises(openai.ConflictError) as used:
         client.files.delete(file_id)
     assert job.id in used.value.message

@@ -47,7 +47,10 @@ def index(platform: Platform, files: dict[str, str]) -> str:
         return index.id
 
 
-@pytest.fixture(scope="module", params=[TINY, pytest.param(REAL, marks=pytest.mark.weights)])
+@pytest.fixture(
+    scope="module",
+    params=[pytest.param(TINY, marks=pytest.mark.slow), pytest.param(REAL, marks=pytest.mark.weights)],
+)
 def tuned(request: pytest.FixtureRequest, platform: Platform, files: dict[str, str]) -> tuple[str, str]:
     """A base and the id of a model that was tuned from it for a few steps."""
     with Client(home=platform.home.root) as client:

@@ -146,7 +146,7 @@ def test_a_killed_download_goes_on_in_the_same_commit_though_the_hub_has_a_newer
         assert child.poll() is None
         time.sleep(0.05)
     child.send_signal(how)
-    assert child.wait(timeout=8) == code  # a transfer that stands still is given up after ten seconds
+    assert child.wait(timeout=30) == code
     assert not store.is_prepared("gemma-4-e2b")
     hub.add(FREE.hub_id, files_of_a_model(seed=2))
     with pytest.MonkeyPatch.context() as patch:

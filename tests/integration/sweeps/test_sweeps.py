@@ -68,6 +68,7 @@ def ended(lab: Lab, sweep_id: str) -> Sweep:
         return client.sweeps.get(sweep_id)
 
 
+@pytest.mark.slow
 def test_a_keeper_that_is_killed_neither_loses_nor_repeats_a_trial(lab: Lab, tmp_path: Path) -> None:
     with lab.gateway() as first:
         body = wanted(upload(lab, tmp_path), seeds=[0, 1, 2], finalists=2, metadata={"team": "search"})

@@ -9,7 +9,7 @@ from types import SimpleNamespace
 from typing import Any, cast
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from rich.console import Console
 
@@ -23,6 +23,7 @@ NOW = datetime(2026, 1, 1, 12, tzinfo=UTC)
 FALLING = [(float(step), 3.0 / step) for step in range(1, 50)]
 
 
+@example(width=40, height=6, points=[(0, -7.6e-276)])  # a label that was too wide
 @given(
     width=st.integers(40, 200),
     height=st.integers(6, 60),

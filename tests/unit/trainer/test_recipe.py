@@ -35,7 +35,10 @@ def losses(context: Any) -> list[float]:
         pytest.param({"use_dora": True}, marks=pytest.mark.slow),
         pytest.param({"lr_scheduler": "wsd", "neftune_noise_alpha": 5.0}, marks=pytest.mark.slow),
         pytest.param({"optimizer": "adamw", "gradient_checkpointing": True}, marks=pytest.mark.slow),
-        {"rank_pattern": {"q_proj": 2, "layers.0.mlp.up_proj": 6}, "alpha_pattern": {"q_proj": 8.0}},
+        pytest.param(
+            {"rank_pattern": {"q_proj": 2, "layers.0.mlp.up_proj": 6}, "alpha_pattern": {"q_proj": 8.0}},
+            marks=pytest.mark.slow,
+        ),
     ],
     ids="+".join,
 )
@@ -82,6 +85,7 @@ def test_packed_training_is_unpacked_training(
     assert result["metrics"]["padding_share"] < 0.15
 
 
+@pytest.mark.slow
 def test_packed_rows_that_see_each_other_are_noticed(
     make_context: Any, tiny_order: MakeOrder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -177,6 +181,7 @@ def test_divergence_goes_back_once_with_half_the_rate(
     assert all(math.isfinite(loss) for loss in losses(context))
 
 
+@pytest.mark.slow
 def test_divergence_from_the_start_and_again_fails_with_the_reason(
     make_context: Any, tiny_order: MakeOrder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -190,6 +195,7 @@ def test_divergence_from_the_start_and_again_fails_with_the_reason(
     assert any("Going back to step 0" in text for _, text in context.events)
 
 
+@pytest.mark.slow
 def test_the_rows_that_are_learnt_worst_are_named(
     make_context: Any, write_rows: Callable[..., DataFile], tiny_rows: list[dict[str, Any]],
     tiny_order: MakeOrder, tmp_path: Path,
