@@ -5,10 +5,12 @@ from __future__ import annotations
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Body, Path
+from fastapi.responses import JSONResponse
 
 from model_training.contracts.base import Page
 from model_training.contracts.jobs import JobKind
 from model_training.contracts.sweeps import EXAMPLE, RANDOM_EXAMPLE, Sweep, SweepCreate
+from services.gateway.api.creating import created
 from services.gateway.api.dependencies import (
     After,
     IdempotencyKey,
@@ -18,7 +20,7 @@ from services.gateway.api.dependencies import (
     StateFilter,
     Submitter,
 )
-from services.gateway.service import idempotency, jobs, sweeps
+from services.gateway.service import jobs, sweeps
 
 router = APIRouter(prefix="/v1/sweeps", tags=["sweeps"])
 SweepId = Annotated[
@@ -102,7 +104,7 @@ def _answer(example: dict[str, Any]) -> dict[int | str, dict[str, Any]]:
 
 
 @router.post("", summary="Create a sweep", response_model=Sweep, responses=_answer(SHOWN))
-def create(
+async def create(
     gateway: Parts,
     who: Submitter,
     request: Annotated[
@@ -110,21 +112,19 @@ def create(
         Body(openapi_examples={"a grid": {"value": EXAMPLE}, "random draws": {"value": RANDOM_EXAMPLE}}),
     ],
     idempotency_key: IdempotencyKey = None,
-) -> dict[str, Any]:
+) -> JSONResponse:
     """Queue fine-tuning jobs over several choices of settings (trials). Every trial runs with the first seed; those whose
     loss falls behind are stopped early and keep their checkpoints; the best `finalists` then run with the other seeds, so
     that the winner is reported with its spread. Every trial is checked as `POST /v1/fine_tuning/jobs` checks it before
     anything is stored. A sweep counts as one job against quotas of waiting jobs."""
-    attempts = gateway.max_attempts  # read before the transaction: it may take a connection of its own
-    with gateway.database.session() as session:
-        return idempotency.once(
-            session,
-            who,
-            idempotency_key,
-            "/v1/sweeps",
-            request.model_dump(mode="json"),
-            lambda: sweeps.create(session, who, request, attempts),
-        )
+    return await created(
+        gateway,
+        who,
+        idempotency_key,
+        "/v1/sweeps",
+        request,
+        lambda session, attempts: sweeps.create(session, who, request, attempts),
+    )
 
 
 @router.get(
