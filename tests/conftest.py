@@ -9,6 +9,7 @@ import uuid
 from collections.abc import Generator, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from itertools import count
 from pathlib import Path
 
 import pytest
@@ -24,18 +25,25 @@ from model_training.home import Home
 
 ROOT = Path(__file__).parent.parent
 
+# pytest-xdist sets it for its own lines, and a console that is made meanwhile would keep that width for ever.
+os.environ.pop("COLUMNS", None)
 
-def free_ports(count: int) -> int:
-    """The first of `count` neighbouring free ports, so that a whole platform fits."""
-    for base in range(20_000 + os.getpid() % 20_000, 60_000, count):
+
+_candidates = count(20_000 + 4_000 * int(os.environ.get("PYTEST_XDIST_WORKER", "gw0")[2:]) + os.getpid() % 1_000)
+"""Ports below those that the kernel hands out by itself; every test process counts in a stretch of its own."""
+
+
+def free_ports(wanted: int) -> int:
+    """The first of `wanted` neighbouring free ports, so that a whole platform fits. None is handed out twice."""
+    while True:
+        ports = [next(_candidates) for _ in range(wanted)]
         try:
-            for port in range(base, base + count):
+            for port in ports:
                 with socket.socket() as probe:
                     probe.bind(("127.0.0.1", port))
         except OSError:
             continue
-        return base
-    raise RuntimeError("no free ports")
+        return ports[0]
 
 
 @dataclass(frozen=True)

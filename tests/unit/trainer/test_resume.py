@@ -1,18 +1,7 @@
-"""An attempt that was killed, at any moment, and the attempts after it: together they are one uninterrupted job, to the bit.
+"""An attempt that was killed, at any moment, and the attempts after it: together they are one uninterrupted job, to the bit."""
 
-Each attempt runs in a forked process, which costs no import, and is ended by SIGKILL.
-"""
-
-from __future__ import annotations
-
-import json
-import os
 import random
-import signal
-import time
-import traceback
 from collections.abc import Callable
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -20,128 +9,14 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from libs.common.errors import JobFailure, JobStopped
 from services.trainer.domain import TrainOrder
-from services.trainer.recipe import checkpoints, run
+from services.trainer.recipe import checkpoints
+from tests.unit.trainer.attempts import Attempt, Job, Killer
 
 MakeOrder = Callable[..., TrainOrder]
 DRAWS: dict[str, Any] = {"lora_dropout": 0.2, "epochs": 2, "keep_checkpoints": 2}
 """Settings under which a step draws random numbers, and the job has 14 steps in two passes over the rows."""
 EXACT = ("loss", "grad_norm", "learning_rate", "eval_loss", "tokens", "supervised_tokens")
-
-
-class PipeContext:
-    """The child's context over a pipe, without the job runtime."""
-
-    def __init__(self, workdir: Path, fence: int, pipe: int, pause_at: int | None) -> None:
-        self.job_id, self.attempt, self.fence, self.workdir = "ftjob_test", fence, fence, workdir
-        self._pipe = pipe
-        self._pause_at = pause_at
-        self._step = 0
-
-    def _send(self, **message: Any) -> None:
-        os.write(self._pipe, (json.dumps(message) + "\n").encode())
-
-    def event(self, message: str, *, type: str = "message", level: str = "info", data: Any = None) -> None:
-        self._send(kind="event", text=message, type=type, level=level)
-
-    def progress(self, step: int, total: int, message: str = "", eta_s: float | None = None) -> None:
-        self._step = step
-
-    def metrics(self, step: int, values: dict[str, float]) -> None:
-        self._step = step
-        self._send(kind="metrics", step=step, values=values)
-
-    def output(self, name: str, data: dict[str, Any]) -> None:
-        self._send(kind="output", name=name, data=data)
-
-    def stop_requested(self) -> str | None:
-        return "pause" if self._pause_at is not None and self._step >= self._pause_at else None
-
-    def check_stop(self) -> None:
-        """Nobody asks before the first step."""
-
-
-@dataclass
-class Attempt:
-    """What one attempt said, and its result unless it was killed or paused."""
-
-    messages: list[dict[str, Any]] = field(default_factory=list)
-    result: dict[str, Any] | None = None
-    failure: str | None = None
-
-    @property
-    def points(self) -> dict[int, dict[str, float]]:
-        return {m["step"]: m["values"] for m in self.messages if m["kind"] == "metrics"}
-
-    @property
-    def events(self) -> list[str]:
-        return [m["text"] for m in self.messages if m["kind"] == "event"]
-
-    @property
-    def warnings(self) -> list[str]:
-        return [m["text"] for m in self.messages if m["kind"] == "event" and m["level"] == "warn"]
-
-
-Killer = Callable[[list[dict[str, Any]]], float | None]
-"""Looks at what was said so far and says after how many seconds to kill, None for not yet."""
-
-
-class Job:
-    """A job and its attempts."""
-
-    def __init__(self, order: TrainOrder, workdir: Path) -> None:
-        self.order = order
-        self.workdir = workdir
-        self.fence = 0
-
-    def attempt(self, killer: Killer | None = None, *, pause_at: int | None = None) -> Attempt:
-        """Run one attempt in a process of its own; `killer` ends it by SIGKILL."""
-        self.fence += 1
-        read, write = os.pipe()
-        process = os.fork()
-        if process == 0:
-            os.close(read)
-            self._train(PipeContext(self.workdir, self.fence, write, pause_at), write)
-        os.close(write)
-        try:
-            return self._follow(read, process, killer)
-        finally:
-            os.close(read)
-            os.kill(process, signal.SIGKILL)
-            os.waitpid(process, 0)
-
-    def _train(self, context: PipeContext, pipe: int) -> None:
-        try:
-            last = {"kind": "result", "data": run.train(context, self.order)}  # pyright: ignore[reportArgumentType]
-        except JobStopped:
-            last = {"kind": "stopped"}
-        except JobFailure as failure:
-            last = {"kind": "failure", "code": failure.error.code}
-        except BaseException:
-            last = {"kind": "failure", "code": traceback.format_exc()}
-        os.write(pipe, (json.dumps(last) + "\n").encode())
-        os._exit(0)
-
-    def _follow(self, pipe: int, process: int, killer: Killer | None) -> Attempt:
-        attempt = Attempt()
-        with os.fdopen(os.dup(pipe), encoding="utf-8") as lines:
-            for line in lines:
-                if not line.endswith("\n"):
-                    break  # killed while it wrote
-                message = json.loads(line)
-                if message["kind"] == "result":
-                    attempt.result = message["data"]
-                elif message["kind"] == "failure":
-                    attempt.failure = message["code"]
-                elif message["kind"] != "stopped":
-                    attempt.messages.append(message)
-                    delay = killer(attempt.messages) if killer else None
-                    if delay is not None:
-                        time.sleep(delay)
-                        os.kill(process, signal.SIGKILL)
-                        killer = None
-        return attempt
 
 
 def after_metrics(count: int, delay_s: float = 0.0) -> Killer:
