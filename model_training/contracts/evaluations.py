@@ -109,6 +109,7 @@ class ItemResult(Reply):
         "wrong",
         "no_answer",
         "error",
+        "crashed",
         "timeout",
         "out_of_memory",
         "forbidden",
@@ -174,7 +175,15 @@ class ItemGrade(Reply):
     score: float
     scores: dict[str, float] = {}
     status: Literal[
-        "passed", "wrong", "no_answer", "error", "timeout", "out_of_memory", "forbidden", "not_called"
+        "passed",
+        "wrong",
+        "no_answer",
+        "error",
+        "crashed",
+        "timeout",
+        "out_of_memory",
+        "forbidden",
+        "not_called",
     ]
     reason: str
     extracted: str | None = None

@@ -44,9 +44,11 @@ def _evaluate(context: ChildContext, settings: EvaluatorSettings) -> dict[str, A
         seed=request.seed,
         threads=CONCURRENCY,
     )
-    with Sandbox(slots=settings.grade_slots, limits=settings.limits) as sandbox:
-        isolation = sandbox.isolation
-        level = "info" if isolation.level == "namespaces" else "warn"
+    with Sandbox(
+        slots=settings.grade_slots, limits=settings.limits, allow_unisolated=settings.grade_unisolated
+    ) as sandbox:
+        isolation = sandbox.require_isolation()
+        level = "info" if isolation.is_enough else "warn"
         context.event(f"Answers are run in isolation: {isolation.text}.", level=level)
         watch = Stopwatch(context, context.workdir / "elapsed_s")
         Evaluation(models.ask, Grader(sandbox), prompts, watch).run(items, set(spec["done"]))

@@ -10,8 +10,9 @@ from services.evaluator import syntax
 from services.evaluator.sandbox.codec import Items
 
 Status = Literal[
-    "passed", "wrong", "no_answer", "error", "timeout", "out_of_memory", "forbidden", "not_called"
+    "passed", "wrong", "no_answer", "error", "crashed", "timeout", "out_of_memory", "forbidden", "not_called"
 ]
+"""`error` is an exception of the answer's own; `crashed` a process that ended without a value."""
 
 TOLERANCE = 1e-9
 """Largest difference at which two floats count as equal, relative and absolute."""

@@ -191,7 +191,9 @@ def _without_reply(run: Run, limits: Limits) -> Any:
         return "timeout", f"the answer used {limits.cpu_s} s of processor time without an end"
     if run.signal == signal.SIGKILL and run.memory_kb > 0.8 * 1024 * limits.memory_mb:
         return "out_of_memory", f"the answer needs more than {limits.memory_mb} MB"
-    return "error", _ended(run)
+    if run.end == "disk":
+        return "forbidden", f"the answer writes more than {limits.files} files or {limits.file_mb} MB"
+    return "crashed", _ended(run)
 
 
 def _ended(run: Run) -> str:

@@ -36,7 +36,9 @@ def main() -> None:
     settings = EvaluatorSettings()  # pyright: ignore[reportCallIssue] (values come from the environment)
     configure_logging("evaluator", settings.log_level)
     database = Database(settings.database_url)
-    with Sandbox(slots=settings.grade_slots, limits=settings.limits) as sandbox:
+    with Sandbox(
+        slots=settings.grade_slots, limits=settings.limits, allow_unisolated=settings.grade_unisolated
+    ) as sandbox:
         app = build_app(settings, database, sandbox)
         run_worker(EvaluateHandler(settings), app, settings, database, url=settings.evaluator_url)
 

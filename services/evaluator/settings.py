@@ -17,6 +17,10 @@ class EvaluatorSettings(PlatformSettings):
         default=20.0, gt=0, description="Backstop for answers that sleep, in seconds."
     )
     grade_memory_mb: int = Field(default=256, ge=32, description="Memory for one answer, in MB.")
+    grade_unisolated: bool = Field(
+        default=False,
+        description="Run generated programs even where nothing but limits keeps them from the host.",
+    )
 
     @property
     def limits(self) -> Limits:

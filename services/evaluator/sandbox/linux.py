@@ -26,6 +26,7 @@ PR_SET_PDEATHSIG, PR_SET_DUMPABLE, PR_CAPBSET_DROP, PR_SET_CHILD_SUBREAPER, PR_S
     38,
 )
 PR_CAP_AMBIENT, PR_CAP_AMBIENT_CLEAR_ALL = 47, 4
+PR_SET_KEEPCAPS, CAP_DAC_READ_SEARCH = 8, 2
 
 _NUMBERS = {"x86_64": {"pivot_root": 155, "capset": 126}, "aarch64": {"pivot_root": 41, "capset": 91}}
 _libc = ctypes.CDLL(None, use_errno=True)
@@ -73,8 +74,17 @@ def prctl(option: int, first: int = 0, second: int = 0) -> None:
     )
 
 
-def drop_capabilities() -> None:
-    """Give up every capability for good, for this process and all that it starts. Raises OSError."""
+def become(user: int, *, keep: int | None) -> None:
+    """Become an ordinary user and its group for good, with at most one capability left (see capabilities(7)). Raises OSError."""
+    os.setgroups([])
+    os.setgid(user)
+    prctl(PR_SET_KEEPCAPS, 1)
+    os.setuid(user)
+    drop_capabilities(keep)
+
+
+def drop_capabilities(keep: int | None = None) -> None:
+    """Give up every capability but `keep` for good, for this process and all that it starts. Raises OSError."""
     prctl(PR_CAP_AMBIENT, PR_CAP_AMBIENT_CLEAR_ALL)
     for capability in range(64):
         try:
@@ -82,6 +92,7 @@ def drop_capabilities() -> None:
         except OSError:
             break  # beyond the last one that this kernel knows
     header = (ctypes.c_uint32 * 2)(0x2008_0522, 0)
-    nothing = (ctypes.c_uint32 * 6)()
-    _check(_libc.syscall(_number("capset"), header, nothing), "capset")
+    left = 0 if keep is None else 1 << keep
+    sets = (ctypes.c_uint32 * 6)(left, left, 0, 0, 0, 0)  # effective, permitted, inheritable of the first 32
+    _check(_libc.syscall(_number("capset"), header, sets), "capset")
     prctl(PR_SET_NO_NEW_PRIVS, 1)

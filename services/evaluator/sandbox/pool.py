@@ -20,7 +20,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from services.evaluator.sandbox import codec, jail, landlock, packages
+from services.evaluator.sandbox import codec, jail, packages
+from services.evaluator.sandbox.isolation import DOORS, Isolation, namespaces, refusal, without_namespaces
 from services.evaluator.sandbox.limits import Limits
 
 _START_S = 120
@@ -51,7 +52,7 @@ class Run:
     cpu_s: float
     memory_kb: int
     end: str
-    """`ended` by itself, or the limit that it reached: `cpu` or `wall`."""
+    """`ended` by itself, or the limit that it reached: `cpu`, `wall` or `disk`."""
 
 
 @dataclass(frozen=True)
@@ -62,42 +63,22 @@ class Verification:
     answer: Run
 
 
-@dataclass(frozen=True)
-class Isolation:
-    """What separates answers from the host: `namespaces`, else `landlock`, or `limits` where the kernel has neither."""
-
-    level: str
-    reason: str = ""
-
-    @property
-    def text(self) -> str:
-        """One line for people."""
-        limits = "limits on processor time, memory, file size, files and processes"
-        if self.level == "namespaces":
-            spaces = "own users, processes, network, mounts and IPC, a read-only root without host files"
-            return f"namespaces: {spaces}; {limits}"
-        if self.level == "landlock":
-            return (
-                f"landlock: no files but Python's own, no TCP; {limits}; no namespaces here ({self.reason})"
-            )
-        return f"limits: {limits}; the kernel allows neither namespaces nor Landlock here ({self.reason})"
-
-
-def _without_namespaces(reason: str) -> Isolation:
-    return Isolation("landlock" if landlock.abi() else "limits", reason)
-
-
 class _Server:
     """One fork-server process. It runs one answer at a time."""
 
-    def __init__(self, names: tuple[str, ...], site: Path, *, is_jailed: bool) -> None:
+    def __init__(self, names: tuple[str, ...], site: Path, isolation: Isolation) -> None:
         self._folder = _temporary_folder()
         self._control, theirs = socket.socketpair()
         self._process: subprocess.Popen[bytes] | None = None
         try:
             with theirs:
                 self._process = self._spawn(theirs)
-            setup = {"jailed": is_jailed, "site": str(site), "packages": list(names)}
+            setup = {
+                "jailed": isolation.level == "namespaces",
+                "filtered": isolation.is_filtered,
+                "site": str(site),
+                "packages": list(names),
+            }
             codec.send(self._control, setup)
             self._await_ready(self._process.pid)
         except BaseException:
@@ -214,9 +195,11 @@ class Sandbox:
         slots: int = 2,
         limits: Limits | None = None,
         test_limits: Limits | None = None,
-        namespaces: bool = True,
+        use_namespaces: bool = True,
+        allow_unisolated: bool = False,
     ) -> None:
         self._slots = slots
+        self._allow_unisolated = allow_unisolated
         self.limits = limits or Limits()
         self.test_limits = test_limits or Limits(cpu_s=10, wall_s=60, memory_mb=512)
         _sweep()
@@ -224,7 +207,7 @@ class Sandbox:
         self._folder.chmod(0o711)
         self._lock, self._copying = threading.Lock(), threading.Lock()
         self._servers: dict[tuple[str, ...], _Servers] = {}
-        self._isolation = None if namespaces else _without_namespaces("switched off")
+        self._isolation = None if use_namespaces else without_namespaces("switched off")
         self.documented: set[str] = set()
         """Packages that only work with their docstrings and sources in reach."""
 
@@ -248,11 +231,35 @@ class Sandbox:
         with self._lock:
             if self._isolation is None:
                 try:
-                    _Server((), self._site((), keep_sources=False), is_jailed=True).close()
-                    self._isolation = Isolation("namespaces")
+                    wanted = namespaces()
+                    _Server((), self._site((), keep_sources=False), wanted).close()
+                    self._isolation = wanted
                 except (SandboxBroken, OSError) as error:
-                    self._isolation = _without_namespaces(str(error))
+                    self._isolation = without_namespaces(str(error))
             return self._isolation
+
+    def require_isolation(self) -> Isolation:
+        """What isolates answers. Raises Unavailable where nothing does and that was not accepted."""
+        isolation = self.isolation
+        if not isolation.is_enough and not self._allow_unisolated:
+            raise refusal(isolation)
+        return isolation
+
+    def open_doors(self) -> dict[str, bool]:
+        """Whether an answer, run for real, gets through each of `isolation.DOORS`."""
+        return {name: self._opens(expression) for name, expression in DOORS.items()}
+
+    def _opens(self, expression: str) -> bool:
+        source = f"import os\n{expression}\ndef tried(): pass"
+        job = {"mode": "function", "entry_point": "tried", "source": source, "nonce": secrets.token_hex(16)}
+        with self._pool("answer").one() as server:
+            ours, theirs = socket.socketpair()
+            with ours, theirs:
+                hold = server.start(self.limits, "answer", theirs)
+                theirs.close()
+                reply, _ = _exchange(ours, job, self.limits)
+                server.end(hold)
+        return reply is not None and "value" in reply
 
     def check_package(self, name: str) -> None:
         """Make sure that answers can use a package. Raises PackageMissing or PackageBroken."""
@@ -287,19 +294,19 @@ class Sandbox:
                 return Verification(test, _run(server.end(answer_hold), None, False))
 
     def _pool(self, role: str, *names: str) -> _Servers:
-        is_jailed = self.isolation.level == "namespaces"
+        isolation = self.require_isolation()
         key = (role, *names)
         with self._lock:
             if key not in self._servers:
-                self._servers[key] = _Servers(lambda: self._make(names, is_jailed), self._slots)
+                self._servers[key] = _Servers(lambda: self._make(names, isolation), self._slots)
             return self._servers[key]
 
-    def _make(self, names: tuple[str, ...], is_jailed: bool) -> _Server:
+    def _make(self, names: tuple[str, ...], isolation: Isolation) -> _Server:
         keep_sources = bool(self.documented.intersection(names))
         try:
-            return _Server(names, self._site(names, keep_sources=keep_sources), is_jailed=is_jailed)
+            return _Server(names, self._site(names, keep_sources=keep_sources), isolation)
         except PackageBroken:
-            server = _Server(names, self._site(names, keep_sources=True), is_jailed=is_jailed)
+            server = _Server(names, self._site(names, keep_sources=True), isolation)
             self.documented.update(names)
             return server
 

@@ -20,10 +20,12 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, NoReturn
 
-from services.evaluator.sandbox import codec, jail, landlock, linux, worker
+from services.evaluator.sandbox import codec, jail, landlock, linux, scratch, seccomp, worker
 from services.evaluator.sandbox.limits import Limits
 
 _OWN = linux.CLONE_NEWPID | linux.CLONE_NEWNS | linux.CLONE_NEWNET | linux.CLONE_NEWIPC | linux.CLONE_NEWUTS
+_LOOK_S = 0.05
+"""How often the scratch folder is looked at where it lies on the host's disk, in seconds."""
 
 
 @dataclass(frozen=True)
@@ -33,6 +35,7 @@ class Order:
     limits: Limits
     role: str
     is_jailed: bool
+    is_filtered: bool
     base_bytes: int
     channel: int
     lifeline: int
@@ -56,7 +59,7 @@ def main(control_fd: int) -> None:
     gc.collect()
     gc.freeze()
     codec.send(control, {"ready": True})
-    while _serve_order(control, bool(setup["jailed"]), base_bytes):
+    while _serve_order(control, setup, base_bytes):
         pass
 
 
@@ -85,7 +88,7 @@ def _address_space() -> int:
     return int(os.pread(_statm_fd[0], 100, 0).split()[0]) * resource.getpagesize()
 
 
-def _serve_order(control: socket.socket, is_jailed: bool, base_bytes: int) -> bool:
+def _serve_order(control: socket.socket, setup: dict[str, Any], base_bytes: int) -> bool:
     header, fds, _, _ = socket.recv_fds(control, 4, 3)
     if len(header) < 4:
         return False
@@ -94,7 +97,16 @@ def _serve_order(control: socket.socket, is_jailed: bool, base_bytes: int) -> bo
         with suppress(Exception):  # the answer's own import will say what is wrong
             importlib.import_module(name)
     peer = fds[2] if len(fds) > 2 else None
-    run = Order(Limits(**order["limits"]), order["role"], is_jailed, base_bytes, fds[0], fds[1], peer)
+    run = Order(
+        limits=Limits(**order["limits"]),
+        role=order["role"],
+        is_jailed=bool(setup["jailed"]),
+        is_filtered=bool(setup["filtered"]),
+        base_bytes=base_bytes,
+        channel=fds[0],
+        lifeline=fds[1],
+        peer=peer,
+    )
     keeper = os.fork()
     if keeper == 0:
         _exit_after(lambda: keep(control, run))
@@ -117,6 +129,7 @@ def _exit_after(work: Any) -> NoReturn:
 def keep(control: socket.socket, order: Order) -> None:
     """Start one answer in namespaces of its own, wait for its end or make it end, and report what it used."""
     limits = order.limits
+    folder = "/tmp" if order.is_jailed else scratch.make(os.environ["HOME"])
     if order.is_jailed:
         linux.unshare(_OWN)
         size = f"size={limits.file_mb}m,nr_inodes={limits.files},mode=700,uid=0,gid=0"
@@ -124,18 +137,24 @@ def keep(control: socket.socket, order: Order) -> None:
     else:
         linux.prctl(linux.PR_SET_CHILD_SUBREAPER, 1)
     started = time.monotonic()
+    told, tell = os.pipe()
     pid = os.fork()
     if pid == 0:
         control.close()
         os.close(order.lifeline)
-        _exit_after(lambda: _become_worker(order))
+        _exit_after(lambda: _become_worker(order, folder, tell))
     os.close(order.channel)
-    end = _wait(pid, order.lifeline, limits)
+    os.close(tell)
+    end = _wait(pid, order.lifeline, limits, None if order.is_jailed else folder)
     with suppress(ProcessLookupError):
         os.kill(pid, signal.SIGKILL)
     _, status, usage = os.wait4(pid, 0)
     if not order.is_jailed:
         _kill_the_rest(pid)
+        scratch.remove(folder)
+    if fault := os.read(told, 500).decode(errors="replace"):
+        codec.send(control, {"failed": "worker", "text": fault})
+        return
     codec.send(
         control,
         {
@@ -149,8 +168,9 @@ def keep(control: socket.socket, order: Order) -> None:
     )
 
 
-def _wait(pid: int, lifeline: int, limits: Limits) -> str:
-    """Until the process ends or the other side lets go of it (`ended`), or it used up its `cpu` or `wall` time.
+def _wait(pid: int, lifeline: int, limits: Limits, watched: str | None) -> str:
+    """Until the process ends or the other side lets go of it (`ended`), or it used up its `cpu` or `wall` time, or its
+    share of the `disk` in the folder `watched` (a jail has a file system of its own, which needs no watching).
 
     Processor time is read from the process's own clock: RLIMIT_CPU counts ticks, and on a busy machine those miss by half.
     """
@@ -164,7 +184,10 @@ def _wait(pid: int, lifeline: int, limits: Limits) -> str:
             return "ended"
         if cpu_left <= 0:
             return "cpu"
-        if select.select([watch, lifeline], [], [], min(left, max(cpu_left, 0.01)))[0]:
+        if watched is not None and scratch.is_over(watched, limits):
+            return "disk"
+        nap = min(left, max(cpu_left, 0.01), _LOOK_S if watched is not None else left)
+        if select.select([watch, lifeline], [], [], nap)[0]:
             return "ended"
     return "wall"
 
@@ -186,16 +209,14 @@ def _kill_the_rest(group: int) -> None:
             return
 
 
-def _become_worker(order: Order) -> None:
-    os.setsid()
-    os.chdir("/tmp" if order.is_jailed else os.environ["HOME"])
-    kept = {0, 1, 2, order.channel} | ({order.peer} if order.peer is not None else set())
-    _close_all_but(kept)
-    _limit(order)
-    if order.is_jailed:
-        linux.drop_capabilities()
-    else:
-        _confine()
+def _become_worker(order: Order, folder: str, tell: int) -> None:
+    """Become the process of an answer. What goes wrong before the answer is read goes to `tell`, not into a verdict."""
+    try:
+        _prepare_worker(order, folder, tell)
+    except BaseException as error:
+        os.write(tell, f"{type(error).__name__}: {error}".encode()[:500])
+        raise
+    os.close(tell)
     channel = socket.socket(fileno=order.channel)
     if order.role == "answer":
         worker.answer(channel)
@@ -203,17 +224,34 @@ def _become_worker(order: Order) -> None:
         worker.verify(channel, socket.socket(fileno=order.peer))
 
 
-def _confine() -> None:
-    """Without a jail: Landlock where there is one, and never root, whose signals reach every process."""
-    home = os.environ["HOME"]
-    if landlock.abi():
+def _prepare_worker(order: Order, folder: str, tell: int) -> None:
+    os.setsid()
+    os.chdir(folder)
+    kept = {0, 1, 2, order.channel, tell} | ({order.peer} if order.peer is not None else set())
+    _close_all_but(kept)
+    _limit(order)
+    if order.is_jailed:
+        linux.drop_capabilities()
+    else:
+        os.environ["HOME"] = os.environ["TMPDIR"] = folder
+        _confine(folder)
+    if order.is_filtered:
+        seccomp.restrict()
+
+
+def _confine(folder: str) -> None:
+    """Without a jail: Landlock where there is one, and never root, whose signals reach every process.
+
+    The standard library may lie in root's own folders, so the right to read everything is kept: Landlock has narrowed it
+    to the library already.
+    """
+    has_landlock = landlock.abi() > 0
+    if has_landlock:
         readable = [*jail.host_paths(), os.path.realpath(sys.path[-1])]
-        landlock.restrict(readable, jail.hidden_paths(), [home, "/dev/null", "/dev/urandom"])
+        landlock.restrict(readable, jail.hidden_paths(), [folder, "/dev/null", "/dev/urandom"])
     if os.geteuid() == 0:
-        os.chown(home, jail.OUTSIDE_ID, jail.OUTSIDE_ID)
-        os.setgroups([])
-        os.setgid(jail.OUTSIDE_ID)
-        os.setuid(jail.OUTSIDE_ID)
+        os.chown(folder, jail.OUTSIDE_ID, jail.OUTSIDE_ID)
+        linux.become(jail.OUTSIDE_ID, keep=linux.CAP_DAC_READ_SEARCH if has_landlock else None)
     linux.prctl(linux.PR_SET_NO_NEW_PRIVS, 1)
 
 
@@ -244,4 +282,10 @@ def _limit(order: Order) -> None:
 
 
 def _processes_of_user() -> int:
-    return sum(entry.name.isdigit() and entry.stat().st_uid == os.geteuid() for entry in os.scandir("/proc"))
+    """Processes of the user that the answer will run as."""
+    user = os.geteuid() or jail.OUTSIDE_ID
+    found = 0
+    for name in filter(str.isdigit, os.listdir("/proc")):
+        with suppress(FileNotFoundError):  # ended meanwhile
+            found += os.stat(f"/proc/{name}").st_uid == user
+    return found

@@ -126,7 +126,7 @@ def test_installed_packages_are_out_of_reach(namespaces: bool) -> None:
     )
     check = UnitTestCheck(prompt="", entry_point="names", test="def check(f):\n    assert f(1) == []")
     item = call_item("1").model_copy(update={"check": check})
-    with Sandbox(slots=1, namespaces=namespaces) as sandbox:
+    with Sandbox(slots=1, use_namespaces=namespaces) as sandbox:
         if sandbox.isolation.level == "limits":
             pytest.skip("neither namespaces nor Landlock here")
         grade = Grader(sandbox).grade(item, f"```python\nimport os, sys\n{code}\n```")
@@ -199,7 +199,7 @@ def test_without_namespaces_the_rest_still_holds(tmp_path: Path) -> None:
     canary = tmp_path / "canary"
     canary.write_text("alive", encoding="utf-8")
     item = call_item("1")
-    with Sandbox(slots=1, limits=Limits(cpu_s=1, wall_s=3, memory_mb=128), namespaces=False) as sandbox:
+    with Sandbox(slots=1, limits=Limits(cpu_s=1, wall_s=3, memory_mb=128), use_namespaces=False) as sandbox:
         grader = Grader(sandbox)
         assert sandbox.isolation.level in ("landlock", "limits")
         assert grader.grade(item, "first([1])").status == "passed"

@@ -178,7 +178,7 @@ def evaluator(stores: Stores, database: Database, gateway: FakeGateway) -> Itera
             yield client
         finally:
             process.terminate()
-            process.wait(timeout=20)
+            process.wait(timeout=60)
             keeper.stop()
 
 
