@@ -59,7 +59,7 @@ def trainer(stores: Stores, gateway: RunningGateway) -> Iterator[None]:
     _wait(lambda: _answers(f"{url}/readyz"))
     yield
     process.terminate()
-    process.wait(timeout=20)
+    process.wait(timeout=60)
 
 
 def test_files(client: openai.OpenAI, train_file: Path) -> None:

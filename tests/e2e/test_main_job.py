@@ -57,7 +57,7 @@ def tuned(request: pytest.FixtureRequest, platform: Platform, files: dict[str, s
         job = client.fine_tuning.create(
             request.param, files["train"], training={"max_steps": 3, "batch_size": 8, "eval_steps": 2}
         )
-        done = client.jobs.wait(job.id, timeout_s=240)
+        done = client.jobs.wait(job.id, timeout_s=280)
         assert done.state == JobState.SUCCEEDED, done.error
         return request.param, str(client.fine_tuning.get(job.id).fine_tuned_model)
 
@@ -81,7 +81,7 @@ def test_four_arms_are_compared(
             prompt=PromptSpec(examples_file=files["train"], max_tokens=16),
         )
     )
-    done = client.jobs.wait(comparison.id, timeout_s=240)
+    done = client.jobs.wait(comparison.id, timeout_s=280)
     assert done.state == JobState.SUCCEEDED, done.error
     report = ComparisonReport.model_validate_json(client.comparisons.report(comparison.id, "json"))
     assert [arm.name for arm in report.arms] == ["base", "rag", "tuned", "tuned+rag"]

@@ -53,7 +53,7 @@ def s3() -> Iterator[s3fs.S3FileSystem]:
             yield system
         finally:
             process.terminate()
-            process.wait(timeout=10)
+            process.wait(timeout=60)
 
 
 def _wait_for(url: str) -> None:

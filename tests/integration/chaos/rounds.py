@@ -54,7 +54,7 @@ class Round:
                 self._do(fault)
             self._resume(paused)
             wait_for(lambda: checks.unfinished(self._site.database) == 0, "every job to reach its end")
-            wait_for(lambda: self._site.children() == [], "every child to be gone", timeout_s=10)
+            wait_for(lambda: self._site.children() == [], "every child to be gone", timeout_s=60)
             found = checks.tickets_used_twice(self._site.database)
             for job_id, expected in self.expected.items():
                 found += checks.faults_of(self._site.database, job_id, expected)

@@ -41,7 +41,7 @@ def gateway(stores: Stores, url: str) -> Iterator[subprocess.Popen[bytes]]:
         yield process
     finally:
         process.terminate()
-        process.wait(timeout=20)
+        process.wait(timeout=60)
 
 
 def say(database: Database, job_id: str, *texts: str) -> None:

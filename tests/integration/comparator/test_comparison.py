@@ -99,7 +99,7 @@ def client(stores: Stores, database: Database, served: Served) -> Iterator[httpx
         for process in processes:
             process.terminate()
         for process in processes:
-            process.wait(timeout=20)
+            process.wait(timeout=60)
         inference.stop()
 
 

@@ -97,7 +97,7 @@ def test_a_job_is_followed_to_its_end_by_stream_and_by_page(
     time.sleep(0.5)
     assert client.jobs.get(job.id).state == JobState.QUEUED
     client.jobs.cancel(job.id)
-    watching.join(20)
+    watching.join(60)
     assert not watching.is_alive()
     pages = [event.message for event in client.jobs.events(job.id).data]
     assert seen == pages
@@ -129,7 +129,7 @@ def test_a_watcher_survives_the_gateways_death(platform: Platform, client: Clien
     time.sleep(1.0)
     with Client(home=platform.home.root, attempts=8) as patient:
         patient.jobs.cancel(job.id)
-    watching.join(30)
+    watching.join(60)
     assert not watching.is_alive()
     assert seen == list(range(1, len(seen) + 1)), "no event twice, none missed"
     assert len(seen) >= 2

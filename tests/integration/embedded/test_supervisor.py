@@ -58,7 +58,7 @@ def family(state: PlatformState) -> list[psutil.Process]:
     return [supervisor, *supervisor.children(recursive=True)]
 
 
-def eventually(condition: Callable[[], bool], timeout_s: float = 15.0) -> None:
+def eventually(condition: Callable[[], bool], timeout_s: float = 60.0) -> None:
     deadline = time.monotonic() + timeout_s
     while not condition():
         assert time.monotonic() < deadline, "it did not come true in time"

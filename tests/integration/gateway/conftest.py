@@ -73,7 +73,7 @@ def running_gateway(
             if process.poll() is None:
                 process.terminate()
                 # uvicorn stops cleanly, then lets the signal have its way
-                assert process.wait(timeout=15) in (0, -signal.SIGTERM)
+                assert process.wait(timeout=60) in (0, -signal.SIGTERM)
 
 
 def _wait_ready(process: subprocess.Popen[bytes], url: str, log: Path) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -16,6 +16,7 @@ from model_training.contracts.jobs import JobKind
 from tests.conftest import Stores
 from tests.integration.gateway.conftest import RunningGateway, running_gateway
 from tests.integration.gateway.test_keys_and_projects import make_key, make_project, upload
+from tests.integration.jobs.helpers import wait
 
 NO_BROKER = {"MT_BROKER_URL": "redis://:x@127.0.0.1:1/0"}
 
@@ -47,14 +48,6 @@ def changed(http: httpx.Client, section: str, **values: Any) -> Iterator[None]:
     assert answer.status_code == 200, answer.text
     yield
     change(http, section, dict.fromkeys(values), **{"If-Match": "*"})
-
-
-def eventually(check: Callable[[], bool], timeout_s: float = 5.0) -> float:
-    started = time.monotonic()
-    while not check():
-        assert time.monotonic() - started < timeout_s, "it did not happen"
-        time.sleep(0.05)
-    return time.monotonic() - started
 
 
 def test_a_section_says_where_each_value_comes_from(gateway: RunningGateway, replica: RunningGateway) -> None:
@@ -120,20 +113,22 @@ def test_every_process_takes_a_change_up_without_a_restart(
         assert attempts(there) == 5
         with changed(here, "jobs", max_attempts=9):
             assert attempts(here) == 9
-            assert eventually(lambda: attempts(there) == 9) < 3
-        eventually(lambda: attempts(there) == 5)
+            wait(lambda: attempts(there) == 9)
+        wait(lambda: attempts(there) == 5)
 
 
 def test_a_key_is_held_to_its_rate_over_all_replicas(
     gateway: RunningGateway, replica: RunningGateway
 ) -> None:
-    with gateway.http() as admin, changed(admin, "limits", requests_per_s=5.0, burst=10):
+    with gateway.http() as admin, changed(admin, "limits", requests_per_s=1.0, burst=10):
         time.sleep(1.1)  # the replica reads its configuration once a second
         key = make_key(admin)
         with gateway.http(key["key"]) as here, replica.http(key["key"]) as there:
+            began = time.monotonic()
             answers = [http.get("/v1/jobs?limit=1") for _ in range(12) for http in (here, there)]
             refused = [a for a in answers if a.status_code == 429]
-            assert 24 - 10 - 10 <= len(refused) <= 14  # ten at once, and what was refilled meanwhile
+            refilled = time.monotonic() - began
+            assert 24 - 10 - refilled - 1 <= len(refused) <= 14
             assert refused[0].json()["code"] == "rate_limited"
             assert int(refused[0].headers["retry-after"]) >= 1
         assert admin.get("/v1/jobs?limit=1").status_code == 200  # another key has a bucket of its own
@@ -166,7 +161,7 @@ def test_the_gateway_serves_while_valkey_is_away(alone: RunningGateway) -> None:
     with alone.http() as http:
         started = time.monotonic()
         assert all(http.get("/v1/jobs?limit=1").status_code == 200 for _ in range(20))
-        assert time.monotonic() - started < 5
+        assert time.monotonic() - started < 15  # not one wait for Valkey per request
     log = alone.log.read_text(encoding="utf-8")
     assert 1 <= log.count("rate_limit_off") <= 4  # said once in a while, not for every request
 

@@ -31,7 +31,7 @@ def worker(stores: Stores, **environment: str) -> Iterator[subprocess.Popen[byte
     finally:
         process.terminate()
         try:
-            process.wait(timeout=15)
+            process.wait(timeout=60)
         except subprocess.TimeoutExpired:
             process.kill()
             process.wait()
@@ -58,7 +58,7 @@ def read(database: Database, job_id: str) -> JobRow:
         return session.get_one(JobRow, job_id)
 
 
-def wait_for(database: Database, job_id: str, *states: JobState, timeout_s: float = 30) -> JobRow:
+def wait_for(database: Database, job_id: str, *states: JobState, timeout_s: float = 120) -> JobRow:
     """The job once it is in one of the states, by default a final one."""
     wanted = {state.value for state in states or FINAL_STATES}
     wait(lambda: read(database, job_id).state in wanted, timeout_s)
@@ -74,7 +74,7 @@ def events_of(database: Database, job_id: str) -> list[JobEventRow]:
 
 def wait(
     condition: Callable[[], bool],
-    timeout_s: float = 30,
+    timeout_s: float = 120,
     ignore: type[Exception] | tuple[type[Exception], ...] = (),
 ) -> None:
     """Wait until a condition holds.

@@ -40,7 +40,7 @@ def test_a_keeper_that_stops_lets_another_one_be_elected(own_database: Database)
         keeper = Keeper(own_database, lambda queue, job_id: rung.append(job_id))
         keeper.start()
         job_id = new_job(own_database)
-        wait(lambda wanted=job_id: wanted in rung, timeout_s=10)
+        wait(lambda wanted=job_id: wanted in rung, timeout_s=60)
         keeper.stop()
 
 
@@ -51,7 +51,7 @@ def test_a_keeper_that_hangs_loses_its_lock(own_database: Database) -> None:
         assert keeper._elect(hanging)  # pyright: ignore[reportPrivateUsage]
         keeper.start()
         job_id = new_job(own_database)
-        wait(lambda: job_id in rung, timeout_s=10)
+        wait(lambda: job_id in rung, timeout_s=60)
         keeper.stop()
         hanging.invalidate()
 
@@ -66,8 +66,8 @@ def test_a_broker_that_is_away_keeps_no_other_duty_from_being_done(own_database:
     done: list[float] = []
     keeper = Keeper(own_database, away, duties=[lambda: done.append(time.monotonic())], sweep_every_s=0.2)
     keeper.start()
-    wait(lambda: read(own_database, lost).state == "queued", timeout_s=10)
-    wait(lambda: len(done) > 1, timeout_s=10)
+    wait(lambda: read(own_database, lost).state == "queued", timeout_s=60)
+    wait(lambda: len(done) > 1, timeout_s=60)
     keeper.stop()
     with own_database.session() as session:
         assert session.scalar(select(func.count()).where(OutboxRow.job_id == waiting)) == 1

@@ -145,13 +145,13 @@ def test_a_killed_download_goes_on_in_the_same_commit_though_the_hub_has_a_newer
     # What a shell starts in the background ignores SIGINT, and its children inherit that.
     child = subprocess.Popen(command("gemma-4-e2b"), stdout=subprocess.DEVNULL, preexec_fn=_heed_interrupts)
     part = store.root / ".gemma-4-e2b.download" / f"{WEIGHTS}.part"
-    deadline = time.monotonic() + 30
+    deadline = time.monotonic() + 120
     while not (part.is_file() and part.stat().st_size >= CHUNK):
         assert time.monotonic() < deadline
         assert child.poll() is None
         time.sleep(0.05)
     child.send_signal(how)
-    assert child.wait(timeout=8) == code  # a transfer that stands still is given up after ten seconds
+    assert child.wait(timeout=60) == code
     assert not store.is_prepared("gemma-4-e2b")
     hub.add(FREE.hub_id, files_of_a_model(seed=2))
     with pytest.MonkeyPatch.context() as patch:

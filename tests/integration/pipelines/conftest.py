@@ -27,7 +27,7 @@ from tests.integration.pipelines.toy_workers import KINDS
 KEY = "mt-" + "p" * 43
 
 
-def wait_until(condition: Callable[[], Any], timeout_s: float = 30) -> Any:
+def wait_until(condition: Callable[[], Any], timeout_s: float = 120) -> Any:
     """What `condition` gives as soon as it gives something."""
     deadline = time.monotonic() + timeout_s
     while time.monotonic() < deadline:
@@ -51,7 +51,7 @@ def process(module: str, *arguments: str, env: dict[str, str]) -> Iterator[subpr
     finally:
         started.terminate()
         try:
-            started.wait(timeout=15)
+            started.wait(timeout=60)
         except subprocess.TimeoutExpired:
             started.kill()
             started.wait()
@@ -88,7 +88,7 @@ class Lab:
         (toys / f"{kind}.fault").write_text(fault, encoding="utf-8")
         (toys / f"{kind}.seconds").write_text(str(seconds), encoding="utf-8")
 
-    def ended(self, pipeline_id: str, timeout_s: float = 40) -> Pipeline:
+    def ended(self, pipeline_id: str, timeout_s: float = 120) -> Pipeline:
         """The pipeline, once it has ended."""
         with self.client() as client:
             wait_until(lambda: client.jobs.get(pipeline_id).state in FINAL_STATES, timeout_s)

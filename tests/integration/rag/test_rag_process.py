@@ -90,7 +90,7 @@ class RagProcess:
         """End it as the supervisor does."""
         self.process.terminate()
         try:
-            self.process.wait(timeout=15)
+            self.process.wait(timeout=60)
         except subprocess.TimeoutExpired:
             self.process.kill()
             self.process.wait()

@@ -117,7 +117,7 @@ def worker(trainer: Trainer, stores: Stores) -> Iterator[subprocess.Popen[bytes]
         yield process
     finally:
         process.terminate()
-        process.wait(timeout=20)
+        process.wait(timeout=60)
 
 
 def _is_ready(url: str) -> bool:
@@ -206,7 +206,7 @@ def kill_a_worker(trainer: Trainer, stores: Stores, job: Following, *, after: in
         [child] = psutil.Process(process.pid).children()
         process.kill()
         process.wait()
-        child.wait(timeout=5)  # it ends itself: nothing trains on beside the next attempt
+        child.wait(timeout=60)  # it ends itself: nothing trains on beside the next attempt
     expire_the_lease(trainer, job)
 
 
@@ -215,8 +215,7 @@ def pause(trainer: Trainer, job: Following) -> int:
     with trainer.database.session() as session:
         transitions.request_pause(session, transitions.locked(session, job.id))
     job.wait(lambda: job.row.state == JobState.PAUSED.value)
-    time.sleep(0.5)  # the child ends after its last word
-    assert job.checkpoints[-1].step == max(job.points)
+    job.wait(lambda: job.checkpoints[-1].step == max(job.points))
     return max(job.points)
 
 

@@ -90,4 +90,4 @@ def test_a_stream_that_breaks_says_why_and_does_not_pretend_to_be_done(url: str)
 def test_a_client_that_leaves_ends_the_work(url: str, answers: ScriptedAnswers) -> None:
     with pytest.raises(httpx.ReadTimeout):
         ask(url, "rag:x@m", stream=False, timeout=0.3)
-    assert answers.cancelled.wait(timeout=5)
+    assert answers.cancelled.wait(timeout=60)

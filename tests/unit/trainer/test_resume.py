@@ -1,4 +1,6 @@
-"""An attempt that was killed, at any moment, and the attempts after it: together they are one uninterrupted job, to the bit."""
+"""An attempt that was killed, at any moment, and the attempts after it: together they are one uninterrupted job."""
+
+from __future__ import annotations
 
 import random
 from collections.abc import Callable
