@@ -11,6 +11,7 @@ from model_training.cli.chat import chat
 from model_training.cli.compare import compare
 from model_training.cli.console import out
 from model_training.cli.demo import demo
+from model_training.cli.doctor import doctor
 from model_training.cli.evaluate import evaluate
 from model_training.cli.group import Group
 from model_training.cli.train import train
@@ -45,7 +46,7 @@ def root(
 
 MACHINE, WORK, LOOK = "The platform on this machine", "Work", "Look and prepare"
 
-for command in (platform.up, platform.status, platform.down, platform.logs):
+for command in (platform.up, platform.status, platform.down, platform.logs, doctor):
     app.command(rich_help_panel=MACHINE)(command)
 for command in (demo, train, evaluate, compare, chat):
     app.command(rich_help_panel=WORK)(command)

@@ -42,7 +42,7 @@ def namespaces() -> Isolation:
 
 
 def without_namespaces(reason: str) -> Isolation:
-    """The best of what is left. Landlock alone leaves signals, modes of files and local sockets open, so it needs seccomp."""
+    """The best of what is left. Landlock alone leaves signals, modes of files and local sockets open: seccomp is needed."""
     is_filtered = seccomp.is_available()
     return Isolation("landlock" if landlock.abi() and is_filtered else "limits", reason, is_filtered)
 
@@ -68,4 +68,4 @@ DOORS: dict[str, str] = {
     "make namespaces of its own": "__import__('ctypes').CDLL(None).unshare(0x10000000) and 1 / 0",
     "mount a file system": "__import__('ctypes').CDLL(None).mount(b'x', b'/tmp', b'tmpfs', 0, None) and 1 / 0",
 }
-"""What an answer might do to the host, each with an expression that raises where it is kept from it and harms nothing where not."""
+"""What an answer might do to the host, each with an expression that raises where it cannot and harms nothing where it can."""

@@ -75,7 +75,7 @@ def prctl(option: int, first: int = 0, second: int = 0) -> None:
 
 
 def become(user: int, *, keep: int | None) -> None:
-    """Become an ordinary user and its group for good, with at most one capability left (see capabilities(7)). Raises OSError."""
+    """Become an ordinary user for good, with at most one capability left (see capabilities(7)). Raises OSError."""
     os.setgroups([])
     os.setgid(user)
     prctl(PR_SET_KEEPCAPS, 1)

@@ -1,4 +1,4 @@
-"""The folder that an answer may write to where it has no file system of its own: one for each answer, watched and removed."""
+"""The folder that an answer may write to where it has no file system of its own: one each, watched and removed."""
 
 from __future__ import annotations
 

@@ -13,6 +13,7 @@ import platform
 import struct
 from dataclasses import dataclass
 from functools import cache
+from typing import Literal
 
 from services.evaluator.sandbox import linux
 
@@ -25,7 +26,7 @@ _NEW_NAMESPACES = 0x7E02_0080  # every CLONE_NEW… flag
 _X32 = 0x4000_0000
 
 # fmt: off
-_BY_NAME: dict[str, tuple[int | None, int]] = {  # x86_64, aarch64
+_BY_NAME: dict[str, tuple[int | None, int | None]] = {  # x86_64, aarch64
     # programs, and other processes
     "execve": (59, 221), "execveat": (322, 281), "ptrace": (101, 117), "kill": (62, 129), "tkill": (200, 130),
     "rt_sigqueueinfo": (129, 138), "rt_tgsigqueueinfo": (297, 240), "process_vm_readv": (310, 270),
@@ -63,7 +64,7 @@ _BY_NAME: dict[str, tuple[int | None, int]] = {  # x86_64, aarch64
 class _Machine:
     """What differs between architectures."""
 
-    column: int
+    column: Literal[0, 1]
     audit: int
     clone: int
     clone3: int

@@ -22,7 +22,6 @@ from libs.common.errors import Unavailable
 from services.evaluator.domain import Grade
 from services.evaluator.grading import Grader
 from services.evaluator.sandbox import isolation, landlock, seccomp
-from services.evaluator.sandbox.limits import Limits
 from services.evaluator.sandbox.pool import Sandbox
 from tests.conftest import ROOT
 from tests.integration.evaluator.attacks import ATTACKS, GOOD, SECRET, Targets, attack, attack_all
@@ -150,8 +149,8 @@ def ordinary_python() -> str:
 def test_no_attack_succeeds_for_an_ordinary_user(tier: str, host: Host) -> None:
     targets = host.targets
     process = subprocess.Popen(
-        [ordinary_python(), "-m", "tests.integration.evaluator.attacks", tier, targets.canary]
-        + [str(targets.port), targets.local],
+        [ordinary_python(), "-m", "tests.integration.evaluator.attacks",
+         tier, targets.canary, str(targets.port), targets.local],
         user=ORDINARY_USER, group=ORDINARY_USER, extra_groups=[], cwd=ROOT, stdout=subprocess.PIPE,
         env={"PYTHONPATH": sysconfig.get_path("purelib"), "HOME": "/tmp", "PATH": os.environ["PATH"]},
     )  # fmt: skip
@@ -200,7 +199,6 @@ def test_an_answer_finds_nothing_of_the_one_before() -> None:
 
 
 OWNER = """
-from services.evaluator.sandbox.limits import Limits
 from services.evaluator.sandbox.pool import Sandbox
 sandbox = Sandbox(slots=1, limits=Limits(cpu_s=100, wall_s=100))
 job = {"mode": "function", "entry_point": "f", "source": "while True: pass"}
