@@ -29,12 +29,21 @@ class CallCheck(Wire):
 
 
 class UnitTestCheck(Wire):
-    """The answer completes `prompt` to a function; trusted code calls it and asserts (HumanEval's form)."""
+    """The answer completes `prompt` to a function; trusted code calls it and asserts (HumanEval's form).
+
+    `test` either defines `check(candidate)` or calls the function by its name (MBPP's form).
+    """
 
     type: Literal["unit_tests"] = "unit_tests"
     prompt: str
     entry_point: str
     test: str
+    completion: str | None = Field(
+        default=None, description="What a model that continues text is given instead of `prompt`."
+    )
+    stop: list[str] = Field(
+        default=[], max_length=16, description="Where such a model's text ends; the usual places when empty."
+    )
 
 
 class TextCheck(Wire):

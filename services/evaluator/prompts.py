@@ -87,7 +87,10 @@ class PromptBuilder:
         tokens = max(self._spec.max_tokens, MIN_FUNCTION_TOKENS) if is_function else self._spec.max_tokens
         if is_function and not self._traits.is_instructed and not self._traits.is_retrieval:
             assert isinstance(item.check, UnitTestCheck)
-            return Question(prompt=item.check.prompt, max_tokens=tokens, stop=COMPLETION_STOPS)
+            begun = item.check.completion if item.check.completion is not None else item.check.prompt
+            return Question(
+                prompt=begun, max_tokens=tokens, stop=tuple(item.check.stop) or COMPLETION_STOPS
+            )
         turns = [
             turn
             for row in self.examples_for(item)
