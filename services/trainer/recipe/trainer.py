@@ -10,9 +10,8 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from datasets import Dataset
 from peft import PeftModel
-from torch.utils.data import Sampler
+from torch.utils.data import Dataset, Sampler
 from transformers import PreTrainedTokenizerBase, Trainer
 from transformers.trainer import TRAINER_STATE_NAME
 from transformers.trainer_callback import PrinterCallback, TrainerCallback, TrainerState
@@ -97,8 +96,8 @@ class AnswerTrainer(Trainer):
             args=training_arguments(
                 config, plan, output_dir, validated=bool(validation), lr_scale=self.counters.lr_scale
             ),
-            train_dataset=_dataset(self._examples),
-            eval_dataset=_dataset(self._validation) if validation else None,
+            train_dataset=_Rows(self._examples),
+            eval_dataset=_Rows(self._validation) if validation else None,
             processing_class=tokenizer,
             data_collator=collate(tokenizer.pad_token_id or 0),
             callbacks=[*([patience] if plan.patience else []), *callbacks],
@@ -260,8 +259,17 @@ def _lower(optimizer: Any, scheduler: Any, rate: float) -> None:
         group["lr"] = rate * course(scheduler.last_epoch)
 
 
-def _dataset(examples: Sequence[Example]) -> Dataset:
-    return Dataset.from_list([_row(example, number) for number, example in enumerate(examples)])
+class _Rows(Dataset[dict[str, Any]]):
+    """Examples by number, as `collate` takes them."""
+
+    def __init__(self, examples: Sequence[Example]) -> None:
+        self._examples = examples
+
+    def __len__(self) -> int:
+        return len(self._examples)
+
+    def __getitem__(self, index: int) -> dict[str, Any]:
+        return _row(self._examples[index], index)
 
 
 def _row(example: Example, number: int) -> dict[str, Any]:
