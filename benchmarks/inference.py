@@ -27,7 +27,7 @@ from libs.common.models.prepare import default_model_dir
 from libs.common.models.prompting import encode
 from libs.common.models.store import ModelStore
 from libs.common.testing.tiny_gemma import write_tiny_adapter
-from services.inference.domain import Generation, ServedModel
+from services.inference.domain.generation import Generation, ServedModel
 from services.inference.engines.transformers_engine import TransformersEngine
 
 NAME = "gemma-3-270m"

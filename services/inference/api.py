@@ -27,7 +27,7 @@ from model_training.contracts.chat import (
     Sampling,
 )
 from model_training.contracts.models import ModelObject
-from services.inference.domain import Piece
+from services.inference.domain.generation import Piece
 from services.inference.service import Answer, Asked, InferenceService
 
 CLIENT_LEFT = 499

@@ -22,7 +22,7 @@ from libs.common.models.fingerprint import Fingerprint, FingerprintRow, GateRepo
 from libs.common.models.prompting import PromptTemplate, begin_id, encode, load_template
 from libs.common.models.store import ModelStore
 from model_training.config.catalogue import CATALOGUE, find_model
-from services.inference.domain import ModelRefused, ServedModel
+from services.inference.domain.generation import ModelRefused, ServedModel
 from services.inference.ports import Engine
 from services.inference.repository import ModelRepository, TunedModel
 

@@ -5,11 +5,13 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
+import shlex
 import threading
 import time
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
-from typing import Any
+from pathlib import Path
+from typing import Any, cast
 
 from fastapi import FastAPI
 
@@ -35,7 +37,7 @@ log = logging.getLogger(__name__)
 
 def build_app(settings: InferenceSettings, database: Database) -> FastAPI:
     """The HTTP application with its engine. Ready once the preloaded model has written a token."""
-    engine = _make_engine(settings)
+    engine = make_engine(settings)
     sources = Sources(
         store=ModelStore(settings.model_dir),
         artifacts=open_artifacts(settings),
@@ -69,7 +71,38 @@ def build_app(settings: InferenceSettings, database: Database) -> FastAPI:
     return app
 
 
-def _make_engine(settings: InferenceSettings) -> Any:
+def make_engine(settings: InferenceSettings) -> Any:
+    """The engine that the settings name."""
+    if settings.inference_engine == "vllm":
+        return _vllm(settings)
+    return _transformers(settings)
+
+
+def _vllm(settings: InferenceSettings) -> Any:
+    from services.inference.adapters.vllm_engine import VllmEngine
+    from services.inference.adapters.vllm_process import Launch
+
+    most = settings.inference_rows + settings.inference_queue
+    if settings.inference_vllm_url is not None:
+        key = settings.inference_vllm_key
+        return VllmEngine(
+            url=settings.inference_vllm_url, key=key.get_secret_value() if key else None, max_open=most
+        )
+    launch = Launch(
+        executable=cast(Path, settings.inference_vllm_command),
+        log=settings.home / "logs" / "vllm.log",
+        arguments=tuple(shlex.split(settings.inference_vllm_arguments)),
+        max_rank=settings.inference_vllm_max_rank,
+        max_adapters=settings.inference_tuned_models,
+        rows=settings.inference_rows,
+        window=settings.inference_window,
+        dtype=settings.inference_dtype,
+        cache_gb=settings.inference_vllm_cpu_cache_gb,
+    )
+    return VllmEngine(launch=launch, max_open=most, start_timeout_s=settings.inference_vllm_start_s)
+
+
+def _transformers(settings: InferenceSettings) -> Any:
     """The engine in this process; torch is imported here and not before it is needed."""
     # OpenMP's threads wait for each other by spinning, milliseconds long. As soon as another process wants a processor,
     # that makes two threads twenty times slower than one; with a short spin they sleep. Read when torch is loaded.

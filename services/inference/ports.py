@@ -1,30 +1,46 @@
-"""What the service needs of an engine. The transformers engine runs in this process; others will be spoken to over HTTP."""
+"""What the service needs of an engine. One runs in this process with transformers, the other is vLLM, over HTTP."""
 
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Sequence
 from typing import Protocol
 
-from services.inference.domain import Decode, Generation, Piece, ServedModel
+from services.inference.domain.generation import EngineTraits, Generation, Piece, ServedModel
+from services.inference.domain.text import Decode
 
 
 class Engine(Protocol):
     """Generates text with the models that were loaded into it."""
 
+    @property
+    def traits(self) -> EngineTraits:
+        """What it is and what it can do; known once a base is loaded."""
+        ...
+
+    @property
+    def boot(self) -> int:
+        """Grows when what holds the weights was started anew: adapters must then be loaded and checked again."""
+        ...
+
     def load(self, model: ServedModel, decode: Decode) -> None:
         """Make a model ready under its name. Blocks; safe to call from any thread.
 
         Raises:
-            ModelRefused: the adapter does not fit its base.
+            ModelRefused: the engine cannot serve it.
+            Unavailable: the engine is down or starting.
         """
         ...
 
     def unload(self, name: str) -> None:
-        """Forget a model. Its running requests end with an error."""
+        """Forget a model. Its running requests may end with an error."""
         ...
 
     def score(self, name: str, sequences: Sequence[Sequence[int]]) -> list[list[float]]:
         """Log-probability of every token after the first, in nats, for each sequence. Blocks."""
+        ...
+
+    def tokenize(self, name: str, text: str) -> list[int] | None:
+        """The engine's own ids of a text without special tokens; None where it reads with our tokenizer. Blocks."""
         ...
 
     def generate(self, generation: Generation) -> AsyncGenerator[Piece]:
@@ -32,6 +48,8 @@ class Engine(Protocol):
 
         Raises:
             QueueFull: too many requests wait already.
+            NotOnThisEngine: it cannot do what is asked.
+            Unavailable: the model is not loaded, or the engine is down.
         """
         ...
 
@@ -44,7 +62,7 @@ class Engine(Protocol):
         ...
 
     def failure(self) -> str | None:
-        """Why the engine is broken, or None while it works."""
+        """Why the engine cannot serve, or None while it works."""
         ...
 
     def close(self) -> None:

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from libs.common.models.prompting import encode, encode_plain, render
 from model_training.contracts.chat import ChatMessage, ChatRequest, CompletionRequest, Sampling, Usage
 from services.inference import metrics
-from services.inference.domain import FinishReason, Generation, Piece, check_window
+from services.inference.domain.generation import FinishReason, Generation, Piece, check_window
 from services.inference.loaded import LoadedModel, LoadedModels
 from services.inference.ports import Engine
 

@@ -10,17 +10,18 @@ from __future__ import annotations
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
 import torch.nn.functional as F
 
-from services.inference.domain import Decode, Generation, Piece, TextAssembler, common_prefix
+from services.inference.domain.generation import Generation, Piece, common_prefix
+from services.inference.domain.text import AnswerWriter, Decode
 from services.inference.engines.attention import masks
 from services.inference.engines.kv_cache import RowCache, Shape
 from services.inference.engines.prefixes import SHORTEST, Prefix, PrefixStore
-from services.inference.engines.sampling import Sampler, next_tokens
+from services.inference.engines.sampling import Sampler, next_tokens, token_score
 
 _SCORED_AT_ONCE = 32
 """Positions whose 262,144 scores are held in float32 at a time."""
@@ -46,16 +47,17 @@ class Ticket:
     generation: Generation
     sink: Sink
     cancelled: bool = False
+    arrived: float = field(default_factory=time.perf_counter)
 
 
 @dataclass
 class _Row:
     ticket: Ticket
     ids: list[int]
-    text: TextAssembler
+    writer: AnswerWriter
     sampler: Sampler
     cached: int = 0
-    written: int = 0
+    queued_s: float = 0.0
     prompt_length: int = field(init=False)
 
     def __post_init__(self) -> None:
@@ -180,7 +182,7 @@ class Lane:
         row = _Row(
             ticket,
             list(generation.prompt),
-            TextAssembler(self._decode, generation.stop),
+            AnswerWriter(self._decode, generation),
             Sampler.of(generation.temperature, generation.top_p, generation.seed),
         )
         _, shared = self._prefixes.find(row.ids)
@@ -196,6 +198,7 @@ class Lane:
     def _place(self, row: _Row) -> None:
         """Give the row a place in the cache and copy the known beginning of its prompt there."""
         index = len(self._rows)
+        row.queued_s = time.perf_counter() - row.ticket.arrived
         self._cache.reserve(index + 1, row.prompt_length + 1)
         prefix, shared = self._prefixes.find(row.ids)
         donors = [(self._shared(other, row), at) for at, other in enumerate(self._rows)]
@@ -280,26 +283,17 @@ class Lane:
     def _extend(self, rows: list[_Row], hidden: torch.Tensor) -> None:
         """Pick each row's next token from its last hidden state ([row, hidden]), send text, remove what is finished."""
         logits = F.linear(hidden, self._model.lm_head.weight)
-        for row, token in zip(rows, next_tokens(logits, [row.sampler for row in rows]), strict=True):
+        for index, token in enumerate(next_tokens(logits, [row.sampler for row in rows])):
+            row, wanted = rows[index], rows[index].ticket.generation.logprobs
             self.counters.completion_tokens += 1
-            if self._accept(row, token):
+            row.ids.append(token)
+            piece = row.writer.take(
+                token, () if wanted is None else (token_score(logits[index], token, wanted),)
+            )
+            if piece.finish_reason:
+                piece = replace(piece, queued_s=row.queued_s)
                 self._remove(row)
-
-    def _accept(self, row: _Row, token: int) -> bool:
-        """Take a token; says whether the row is finished."""
-        generation = row.ticket.generation
-        row.ids.append(token)
-        row.written += 1
-        ended = token in generation.stop_ids
-        text = row.text.finish() if ended else row.text.add(token)
-        if ended or row.text.stopped:
-            row.ticket.sink(Piece(text, row.written, "stop"))
-            return True
-        if row.written >= generation.max_tokens:
-            row.ticket.sink(Piece(text + row.text.finish(), row.written, "length"))
-            return True
-        row.ticket.sink(Piece(text, row.written))
-        return False
+            row.ticket.sink(piece)
 
     # Places in the cache
 

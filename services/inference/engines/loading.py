@@ -20,7 +20,7 @@ from torch import nn
 from transformers import AutoModelForCausalLM
 
 from model_training.config.catalogue import find_model
-from services.inference.domain import ModelRefused, ServedModel
+from services.inference.domain.generation import ModelRefused, ServedModel
 from services.inference.engines import attention
 
 _PREFIX = "base_model.model."

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import torch
 
-from services.inference.domain import common_prefix
+from services.inference.domain.generation import common_prefix
 
 SHORTEST = 32
 """Tokens below which copying costs as much as computing."""

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 
 import torch
 
+from services.inference.domain.generation import TokenScore
+
 
 @dataclass(frozen=True)
 class Sampler:
@@ -59,3 +61,11 @@ def nucleus(
     before = torch.cumsum(kept, 0) - kept
     inside = before < top_p
     return kept[inside], order[inside]
+
+
+def token_score(logits: torch.Tensor, token: int, top: int) -> TokenScore:
+    """The log-probability of a token under its logits ([vocabulary]) before temperature, and of the `top` likeliest."""
+    scores = torch.log_softmax(logits.float(), dim=-1)
+    best, order = torch.topk(scores, top) if top else (scores[:0], scores[:0].long())
+    pairs = zip(order.tolist(), best.tolist(), strict=True)
+    return TokenScore(token, float(scores[token]), tuple(pairs))

@@ -19,9 +19,18 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import torch
+import transformers
 
 from libs.common.errors import PlatformError, Unavailable
-from services.inference.domain import Decode, Generation, Piece, QueueFull, ServedModel
+from services.inference.domain.generation import (
+    EngineTraits,
+    Generation,
+    NotOnThisEngine,
+    Piece,
+    QueueFull,
+    ServedModel,
+)
+from services.inference.domain.text import Decode
 from services.inference.engines.lane import Lane, LaneCounters, LaneLimits, Ticket
 from services.inference.engines.loading import load_base, merge_adapter, pick_dtype
 
@@ -52,6 +61,10 @@ class TransformersEngine:
         if threads is not None:
             torch.set_num_threads(threads)  # of the whole process
         self.dtype = pick_dtype(dtype)
+        self.traits = EngineTraits(
+            "transformers", transformers.__version__, str(self.dtype).removeprefix("torch.")
+        )
+        self.boot = 0
         self._limits = limits or LaneLimits()
         self._max_waiting = max_waiting
         self._bases: dict[Path, Any] = {}
@@ -85,6 +98,10 @@ class TransformersEngine:
         """Log-probability of every token after the first, in nats, for each sequence."""
         return [self._call(lambda ids=ids: self._lane(name).score(ids)) for ids in sequences]
 
+    def tokenize(self, name: str, text: str) -> list[int] | None:
+        """None: this engine is given ids and has no tokenizer of its own."""
+        return None
+
     async def generate(self, generation: Generation) -> AsyncGenerator[Piece]:
         """Pieces of one answer; closing the iterator frees the request's place at the next token."""
         if self.queue_depth() >= self._max_waiting:
@@ -92,6 +109,12 @@ class TransformersEngine:
                 f"{self.queue_depth()} requests are waiting already; the limit is {self._max_waiting}.",
                 hint="Send fewer at once, or try again shortly.",
                 retry_after_s=2.0,
+            )
+        if generation.schema is not None:
+            raise NotOnThisEngine(
+                "The transformers engine cannot hold an answer to a JSON schema.",
+                param="response_format",
+                hint="Serve with vLLM (MT_INFERENCE_ENGINE=vllm), or ask for JSON in the prompt and check it.",
             )
         loop = asyncio.get_running_loop()
         pieces: asyncio.Queue[Piece | Exception] = asyncio.Queue()

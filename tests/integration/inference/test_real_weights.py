@@ -14,7 +14,7 @@ from libs.common.models.prepare import default_model_dir
 from libs.common.models.prompting import encode, load_template, render
 from libs.common.models.store import ModelStore
 from services.inference.adapters.tokenizer import load_tokenizer
-from services.inference.domain import Generation, ServedModel
+from services.inference.domain.generation import Generation, ServedModel
 from services.inference.engines.lane import LaneLimits
 from services.inference.engines.transformers_engine import TransformersEngine
 

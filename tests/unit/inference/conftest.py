@@ -11,7 +11,7 @@ import torch
 from tokenizers import Tokenizer
 
 from libs.common.testing.tiny_gemma import write_tiny_adapter, write_tiny_gemma
-from services.inference.domain import ServedModel
+from services.inference.domain.generation import ServedModel
 from services.inference.engines.lane import LaneLimits
 from services.inference.engines.transformers_engine import TransformersEngine
 

@@ -6,7 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from services.inference.domain import ContextTooLong, TextAssembler, check_window, common_prefix
+from services.inference.domain.generation import ContextTooLong, check_window, common_prefix
+from services.inference.domain.text import TextAssembler
 
 TEXTS = st.text(alphabet="ab\n é🤖", max_size=30)
 

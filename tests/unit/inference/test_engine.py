@@ -14,7 +14,7 @@ from peft import PeftModel
 from transformers import AutoModelForCausalLM
 
 from libs.common.testing.tiny_gemma import WINDOW, write_tiny_adapter, write_tiny_gemma
-from services.inference.domain import Generation, ModelRefused, Piece, QueueFull, ServedModel
+from services.inference.domain.generation import Generation, ModelRefused, Piece, QueueFull, ServedModel
 from services.inference.engines.transformers_engine import TransformersEngine
 
 PROMPTS = [
