@@ -6,7 +6,8 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from model_training.contracts.base import WHOLE, Flag, Number, Reference, Reply, Wire
+from model_training.contracts.base import WHOLE, Flag, Number, Reference, Reply
+from model_training.contracts.retrieval import FilterValue, SearchOptions
 
 Tokens = Annotated[int, Field(ge=1, le=32_768), WHOLE]
 StopText = Annotated[str, Field(min_length=1, max_length=1000)]
@@ -40,10 +41,15 @@ class Sampling(BaseModel):
     stream_options: StreamOptions | None = None
 
 
-class Retrieval(Wire):
-    """How a `rag:<index>@<model>` searches and packs; what is left out is the service's default."""
+class Retrieval(SearchOptions):
+    """How a `rag:<index>@<model>` searches and packs; what is left out is the index's or the service's default."""
 
-    mode: Literal["hybrid", "dense", "bm25"] | None = None
+    filter: dict[str, FilterValue] = Field(
+        default={}, max_length=10, description="Only passages with these values."
+    )
+    citations: Flag = Field(
+        default=False, description="Ask the model to cite passages as [1], and check every citation."
+    )
     passages: Annotated[int, Field(ge=1, le=50), WHOLE] | None = Field(
         default=None, description="Passages in the prompt at most."
     )
@@ -98,6 +104,7 @@ class ChatReply(Reply):
     usage: Usage
     sources: list[dict[str, Any]] | None = None
     packing: dict[str, Any] | None = None
+    citations: dict[str, Any] | None = None
     prompt: str | None = None
 
 

@@ -16,7 +16,17 @@ from libs.common.errors import PlatformError
 from model_training.contracts.base import Deleted, Page
 from model_training.contracts.chat import ChatReply, ChatRequest
 from model_training.contracts.indexes import Index, QueryReply, QueryRequest
-from services.rag.service import Answers, Indexes
+from model_training.contracts.retrieval import (
+    RestoreRequest,
+    RetrievalEvaluate,
+    RetrievalReport,
+    RetrievalTune,
+    SnapshotReply,
+    TuneReport,
+)
+from services.rag.service.answers import Answers
+from services.rag.service.indexes import Indexes
+from services.rag.service.measuring import Measuring
 
 log = structlog.get_logger(__name__)
 
@@ -31,9 +41,10 @@ Project = Annotated[
 ]
 
 
-def make_router(indexes: Indexes, answers: Answers, internal_token: str) -> APIRouter:
+def make_router(indexes: Indexes, answers: Answers, measuring: Measuring, internal_token: str) -> APIRouter:
     """The routes, for other services only."""
     router = APIRouter(prefix="/v1", dependencies=[Depends(require_internal(internal_token))])
+    _add_upkeep(router, indexes, measuring)
 
     @router.get("/indexes", summary="List indexes")
     def list_indexes(
@@ -62,6 +73,26 @@ def make_router(indexes: Indexes, answers: Answers, internal_token: str) -> APIR
         return StreamingResponse(_events(pieces), media_type="text/event-stream")
 
     return router
+
+
+def _add_upkeep(router: APIRouter, indexes: Indexes, measuring: Measuring) -> None:
+    """Measuring and snapshots of an index."""
+
+    @router.post("/indexes/{index}/evaluate", summary="Measure a search on labelled questions")
+    def evaluate_index(index: str, request: RetrievalEvaluate, project: Project = None) -> RetrievalReport:
+        return measuring.evaluate(project, index, request)
+
+    @router.post("/indexes/{index}/tune", summary="Choose an index's defaults on labelled questions")
+    def tune_index(index: str, request: RetrievalTune, project: Project = None) -> TuneReport:
+        return measuring.tune(project, index, request)
+
+    @router.post("/indexes/{index}/snapshot", summary="Take a snapshot of an index")
+    def snapshot_index(index: str, project: Project = None) -> SnapshotReply:
+        return indexes.snapshot(project, index)
+
+    @router.post("/indexes/{index}/restore", summary="Put an index back from a snapshot")
+    def restore_index(index: str, request: RestoreRequest, project: Project = None) -> Index:
+        return indexes.restore(project, index, request.snapshot)
 
 
 async def _while_client_waits(

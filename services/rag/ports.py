@@ -5,8 +5,8 @@ Each has a real adapter and, in the tests, a named fake that passes the same con
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import AsyncIterator, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 import numpy as np
@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from model_training.contracts.chat import ChatMessage
 from model_training.contracts.indexes import Chunk
-from services.rag.domain import EmbedderStamp, Found, FusionRule, Mode
+from services.rag.domain.search import EmbedderStamp, Found, FusionRule, Mode
 
 
 @dataclass(frozen=True)
@@ -36,13 +36,19 @@ class IndexPoint:
 
 @dataclass(frozen=True)
 class Search:
-    """A search. `vector` is the embedded query; mode `bm25` needs none."""
+    """A search. `vector` is the embedded query; mode `bm25` needs none.
+
+    `filter` gives the allowed values of fields among `FILTER_FIELDS`. `exact` compares with every vector, for measuring.
+    """
 
     text: str
     vector: list[float] | None
     mode: Mode
     limit: int
     fusion: FusionRule
+    filter: Mapping[str, Sequence[str]] = field(default_factory=dict[str, Sequence[str]])
+    with_vectors: bool = False
+    exact: bool = False
 
 
 @dataclass(frozen=True)
@@ -75,6 +81,32 @@ class Embedder(Protocol):
         ...
 
 
+class Embedders(Protocol):
+    """The embedders that indexes may have been made with, by name."""
+
+    def get(self, name: str) -> Embedder:
+        """The embedder of a name; it may still be loading, which its use then says.
+
+        Raises:
+            InvalidInput: no embedder has this name.
+            Unavailable: its weights are not there.
+        """
+        ...
+
+
+class Rerankers(Protocol):
+    """Models that read a question and a passage together."""
+
+    def scores(self, name: str, query: str, texts: Sequence[str]) -> list[float]:
+        """How well each text answers the query; higher is better.
+
+        Raises:
+            InvalidInput: no model has this name.
+            Unavailable: its weights are not there.
+        """
+        ...
+
+
 class VectorStore(Protocol):
     """Holds indexes by id. Building is invisible until it is complete."""
 
@@ -92,6 +124,14 @@ class VectorStore(Protocol):
 
     def search(self, index_id: str, search: Search) -> list[Found]:
         """Passages, best first.
+
+        Raises:
+            NotFound: there is no such index.
+        """
+        ...
+
+    def points(self, index_id: str) -> Iterator[IndexPoint]:
+        """Every passage with its vectors, in the order in which they were stored.
 
         Raises:
             NotFound: there is no such index.

@@ -14,6 +14,7 @@ from sqlalchemy.orm import Session
 from libs.common.db.tables import FileRow, IndexRow, JobRow
 from model_training.contracts.indexes import Index
 from model_training.contracts.jobs import JobError, JobKind, JobProgress, JobState
+from model_training.contracts.retrieval import SearchOptions
 
 
 def find_index(session: Session, project_id: str | None, reference: str) -> IndexRow | None:
@@ -67,6 +68,7 @@ def describe(job: JobRow, index: IndexRow | None) -> Index:
         chunks=index.chunks if index else 0,
         embedder=job.spec.get("embedder", "all-minilm-l6-v2"),
         dimension=index.stamp["embedder"]["dimension"] if index else None,
+        search=index.stamp.get("search") if index else None,
         progress=JobProgress.model_validate(job.progress or {}),
         error=JobError.model_validate(job.error) if job.error else None,
     )
@@ -96,6 +98,12 @@ def save_index(session: Session, index: IndexRow) -> None:
     session.execute(
         insert(IndexRow).values(**values).on_conflict_do_update(index_elements=["id"], set_=changed)
     )
+
+
+def save_defaults(session: Session, index_id: str, options: SearchOptions) -> None:
+    """Keep how an index is searched. It is part of the stamp: what was measured with other defaults is not reused."""
+    index = session.get_one(IndexRow, index_id)
+    index.stamp = {**index.stamp, "search": options.model_dump(mode="json", exclude_none=True)}
 
 
 def delete_index(session: Session, index: IndexRow) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from pydantic import Field
+from pydantic import Field, SecretStr
 
 from libs.common.settings import PlatformSettings
 
@@ -22,3 +22,7 @@ class RagSettings(PlatformSettings):
     )
     rag_threads: int = Field(default=2, ge=1, description="Threads of the embedder.")
     rag_batch_size: int = Field(default=16, ge=1, le=1024, description="Passages embedded at once.")
+    qdrant_url: str | None = Field(
+        default=None, description="A Qdrant server for the vectors; the engine in this process if not set."
+    )
+    qdrant_api_key: SecretStr | None = Field(default=None, description="Its key.")

@@ -6,7 +6,8 @@ behind the other, `indices` uint32, `values` float32 and `offsets` int64 of leng
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from array import array
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -33,6 +34,40 @@ def write_vectors(
         values=np.array([value for row in sparse for value in row.values], dtype=np.float32),
         offsets=offsets.astype(np.int64),
     )
+
+
+def export_points(directory: Path, points: Iterable[IndexPoint], dimension: int) -> int:
+    """Write the points of a store as `write_vectors` does, holding no more than their numbers; returns how many."""
+    dense, values, indices, offsets = array("f"), array("f"), array("I"), array("q", [0])
+    with (directory / CHUNKS).open("w", encoding="utf-8") as file:
+        for point in points:
+            file.write(point.chunk.model_dump_json(exclude_none=True) + "\n")
+            dense.extend(point.dense)
+            values.extend(point.sparse.values)
+            indices.extend(point.sparse.indices)
+            offsets.append(len(indices))
+    count = len(offsets) - 1
+    np.savez(
+        directory / VECTORS,
+        dense=np.frombuffer(dense, dtype=np.float32).reshape(count, dimension),
+        indices=np.frombuffer(indices, dtype=np.uint32) if indices else np.zeros(0, dtype=np.uint32),
+        values=np.frombuffer(values, dtype=np.float32) if values else np.zeros(0, dtype=np.float32),
+        offsets=np.frombuffer(offsets, dtype=np.int64),
+    )
+    return count
+
+
+def read_dense(directory: Path) -> NDArray[np.float32]:
+    """The dense vectors alone, of shape (n, dimension)."""
+    with np.load(directory / VECTORS, allow_pickle=False) as arrays:
+        return arrays["dense"]
+
+
+def read_exported(directory: Path) -> Iterator[Chunk]:
+    """The passages alone, in order."""
+    with (directory / CHUNKS).open(encoding="utf-8") as lines:
+        for line in lines:
+            yield Chunk.model_validate_json(line)
 
 
 def read_vectors(directory: Path) -> Iterator[IndexPoint]:

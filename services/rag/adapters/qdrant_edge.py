@@ -2,6 +2,10 @@
 
 An index is built under another name beside its place and moved there when it is complete, so that a half-built one is
 never seen. Only one process may open a shard: the retrieval service.
+
+Up to `SCAN_LIMIT` passages there is no graph: vectors are scanned as int8 and the best are scored again exactly. On two
+cores that ingests 12 times faster than building the graph does (50,000 x 384: 10,700/s against 850/s), finds more, and
+answers in a few milliseconds; a graph pays beyond that size.
 """
 
 from __future__ import annotations
@@ -11,7 +15,7 @@ import os
 import shutil
 import threading
 from collections.abc import Iterable, Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -20,7 +24,8 @@ import qdrant_edge as qdrant
 
 from libs.common.errors import NotFound
 from model_training.contracts.indexes import Chunk
-from services.rag.domain import Found
+from services.rag.adapters.bm25 import Bm25Encoder, Bm25Rule
+from services.rag.domain.search import FILTER_FIELDS, Found, filter_payload
 from services.rag.ports import IndexPoint, Search, SparseRow
 
 DENSE = "dense"
@@ -28,46 +33,12 @@ BM25 = "bm25"
 STAMP = "stamp.json"
 SHARD = "shard"
 BUILDING = ".building-"
-POINTS_A_WRITE = 256
-
-
-@dataclass(frozen=True)
-class Bm25Rule:
-    """How text becomes BM25 weights. `average_length` is in words and comes from the passages themselves.
-
-    The `code` tokenizer splits identifiers (`chunked_even`, `HTTPServer`) into their words and keeps them whole as well.
-    Documentation repeats a function's name because the passage is about it, hence `k` above and `b` below the usual.
-    """
-
-    k: float = 2.0
-    b: float = 0.5
-    average_length: float = 256.0
-    language: str = "english"
-    tokenizer: str = "code"
-
-
-class Bm25Encoder:
-    """BM25 weights of texts. Inverse document frequency is the index's to know and is applied there."""
-
-    def __init__(self, rule: Bm25Rule) -> None:
-        config = qdrant.Bm25Config(
-            k=rule.k,
-            b=rule.b,
-            avg_len=rule.average_length,
-            language=rule.language,
-            tokenizer=getattr(qdrant.TokenizerType, rule.tokenizer.capitalize()),
-        )
-        self._model = qdrant.Bm25(config)
-
-    def document(self, text: str) -> SparseRow:
-        """The weights of a passage."""
-        vector = self._model.embed_document(text)
-        return SparseRow(vector.indices, vector.values)
-
-    def query(self, text: str) -> SparseRow:
-        """The weights of a question: one for every different word; none if it has only stop words."""
-        vector = self._model.embed_query(text)
-        return SparseRow(vector.indices, vector.values)
+POINTS_A_WRITE = 1000
+FILTERS = "filter"
+CHUNK = "chunk"
+SCAN_LIMIT = 200_000
+OVERSAMPLING = 3.0
+"""Of int8 candidates to score again exactly: with 3 times the passages wanted, none of the ten best was missed."""
 
 
 @dataclass(frozen=True)
@@ -99,7 +70,7 @@ class QdrantEdgeStore:
         shutil.rmtree(building, ignore_errors=True)
         building.mkdir()
         try:
-            count = self._write(building / SHARD, points, stamp["embedder"]["dimension"])
+            count = self._write(building / SHARD, points, stamp)
             (building / STAMP).write_text(json.dumps(stamp, indent=2), encoding="utf-8")
             self.drop(index_id)
             os.replace(building, self._root / index_id)
@@ -123,7 +94,37 @@ class QdrantEdgeStore:
         """
         index = self._opened(index_id)
         points = index.shard.query(_request(search, index.bm25))
-        return [Found(Chunk.model_validate(point.payload), point.score) for point in points]
+        return [
+            Found(
+                Chunk.model_validate(point.payload[CHUNK]),
+                point.score,
+                point.vector[DENSE] if search.with_vectors else None,
+            )
+            for point in points
+        ]
+
+    def points(self, index_id: str) -> Iterator[IndexPoint]:
+        """Every passage with its vectors, in the order in which they were stored.
+
+        Raises:
+            NotFound: there is no such index.
+        """
+        shard = self._opened(index_id).shard
+        offset = None
+        while True:
+            request = qdrant.ScrollRequest(
+                offset=offset, limit=POINTS_A_WRITE, with_payload=True, with_vector=True
+            )
+            records, offset = shard.scroll(request)
+            for record in records:
+                sparse = record.vector[BM25]
+                yield IndexPoint(
+                    Chunk.model_validate(record.payload[CHUNK]),
+                    record.vector[DENSE],
+                    SparseRow(sparse.indices, sparse.values),
+                )
+            if offset is None:
+                return
 
     def drop(self, index_id: str) -> None:
         """Remove an index and free its space; nothing happens if it is not there.
@@ -138,8 +139,13 @@ class QdrantEdgeStore:
                 os.replace(path, doomed)  # gone at once, even if removing takes a while or is interrupted
                 shutil.rmtree(doomed)
 
-    def _write(self, path: Path, points: Iterable[IndexPoint], dimension: int) -> int:
-        shard = qdrant.EdgeShard.create(str(path), _config(dimension, self._search_threads))
+    def _write(self, path: Path, points: Iterable[IndexPoint], stamp: dict[str, Any]) -> int:
+        graph = stamp.get("chunks", 0) > SCAN_LIMIT
+        config = _config(stamp["embedder"]["dimension"], self._search_threads, graph=graph)
+        shard = qdrant.EdgeShard.create(str(path), config)
+        for name in FILTER_FIELDS:  # before the first passage, so that a graph is built with them
+            kind = qdrant.PayloadSchemaType.Keyword
+            shard.update(qdrant.UpdateOperation.create_field_index(f"{FILTERS}.{name}", kind))
         count = 0
         for group in _groups(points, POINTS_A_WRITE):
             shard.update(
@@ -170,15 +176,19 @@ class QdrantEdgeStore:
         return _Open(shard, stamp, Bm25Encoder(Bm25Rule(**stamp["bm25"])))
 
 
-def bm25_stamp(rule: Bm25Rule) -> dict[str, Any]:
-    """The rule as it stands in a stamp."""
-    return asdict(rule)
-
-
-def _config(dimension: int, search_threads: int) -> Any:
+def _config(dimension: int, search_threads: int, *, graph: bool) -> Any:
+    quantised = qdrant.ScalarQuantizationConfig(qdrant.ScalarType.Int8, quantile=0.99, always_ram=True)
+    dense = qdrant.EdgeVectorParams(
+        size=dimension,
+        distance=qdrant.Distance.Cosine,
+        quantization_config=None if graph else quantised,
+    )
     return qdrant.EdgeConfig(
-        vectors={DENSE: qdrant.EdgeVectorParams(size=dimension, distance=qdrant.Distance.Cosine)},
+        vectors={DENSE: dense},
         sparse_vectors={BM25: qdrant.EdgeSparseVectorParams(modifier=qdrant.Modifier.Idf)},
+        hnsw_config=qdrant.HnswIndexConfig(
+            m=16 if graph else 0, ef_construct=100, full_scan_threshold=10_000
+        ),
         max_search_threads=search_threads,
         wal_enabled=False,  # an index is complete or not there; a log of its making helps nobody
     )
@@ -188,37 +198,52 @@ def _point(number: int, point: IndexPoint) -> Any:
     return qdrant.Point(
         number,
         {DENSE: point.dense, BM25: qdrant.SparseVector(point.sparse.indices, point.sparse.values)},
-        point.chunk.model_dump(mode="json", exclude_none=True),
+        {
+            CHUNK: point.chunk.model_dump(mode="json", exclude_none=True),
+            FILTERS: filter_payload(point.chunk),
+        },
     )
 
 
 def _request(search: Search, bm25: Bm25Encoder) -> Any:
-    if search.mode == "dense":
-        return qdrant.QueryRequest(limit=search.limit, query=_dense_query(search), with_payload=True)
-    if search.mode == "bm25":
-        return qdrant.QueryRequest(limit=search.limit, query=_sparse_query(search, bm25), with_payload=True)
+    common: dict[str, Any] = {
+        "limit": search.limit,
+        "with_payload": qdrant.PayloadSelector.Include([CHUNK]),
+        "with_vector": search.with_vectors,
+    }
+    if search.mode != "hybrid":
+        return qdrant.QueryRequest(**common, **_leg(search, bm25, search.mode))
     rule = search.fusion
+    fusion: Any = qdrant.Fusion.Dbsf()
+    if rule.method == "rrf":
+        fusion = qdrant.Fusion.Rrf(k=rule.k, weights=[rule.dense_weight, rule.bm25_weight])
     depth = max(rule.depth, search.limit)
-    fusion: Any = qdrant.Fusion.Rrf(k=rule.k, weights=[rule.dense_weight, rule.bm25_weight])
-    return qdrant.QueryRequest(
-        limit=search.limit,
-        query=fusion,
-        prefetches=[
-            qdrant.Prefetch(limit=depth, query=_dense_query(search)),
-            qdrant.Prefetch(limit=depth, query=_sparse_query(search, bm25)),
-        ],
-        with_payload=True,
+    legs = [qdrant.Prefetch(limit=depth, **_leg(search, bm25, mode)) for mode in ("dense", "bm25")]
+    return qdrant.QueryRequest(query=fusion, prefetches=legs, **common)
+
+
+def _leg(search: Search, bm25: Bm25Encoder, mode: str) -> dict[str, Any]:
+    """Query, filter and parameters of one of the two lists."""
+    if mode == "dense":
+        assert search.vector is not None, f"mode {search.mode} needs the question's vector"
+        query = qdrant.Query.Nearest(search.vector, using=DENSE)
+    else:
+        row = bm25.query(search.text)
+        query = qdrant.Query.Nearest(qdrant.SparseVector(row.indices, row.values), using=BM25)
+    quantised = qdrant.QuantizationSearchParams(rescore=True, oversampling=OVERSAMPLING)
+    params = qdrant.SearchParams(exact=search.exact, quantization=quantised)
+    return {"query": query, "filter": _filter(search), "params": params}
+
+
+def _filter(search: Search) -> Any:
+    if not search.filter:
+        return None
+    return qdrant.Filter(
+        must=[
+            qdrant.FieldCondition(f"{FILTERS}.{name}", match=qdrant.MatchAny(list(values)))
+            for name, values in search.filter.items()
+        ]
     )
-
-
-def _dense_query(search: Search) -> qdrant.Query:
-    assert search.vector is not None, f"mode {search.mode} needs the question's vector"
-    return qdrant.Query.Nearest(search.vector, using=DENSE)
-
-
-def _sparse_query(search: Search, bm25: Bm25Encoder) -> qdrant.Query:
-    row = bm25.query(search.text)
-    return qdrant.Query.Nearest(qdrant.SparseVector(row.indices, row.values), using=BM25)
 
 
 def _groups(points: Iterable[IndexPoint], size: int) -> Iterator[list[IndexPoint]]:

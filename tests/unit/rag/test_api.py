@@ -54,7 +54,7 @@ def answers() -> ScriptedAnswers:
 @pytest.fixture
 def url(answers: ScriptedAnswers) -> Iterator[str]:
     app = create_app("rag")
-    app.include_router(make_router(None, answers, TOKEN))  # type: ignore[arg-type]
+    app.include_router(make_router(None, answers, None, TOKEN))  # type: ignore[arg-type]
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         url = f"http://127.0.0.1:{probe.getsockname()[1]}"

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from libs.common.errors import InvalidInput, TooLarge
 from model_training.contracts.chat import ChatMessage
 from model_training.contracts.indexes import Chunk
-from services.rag import domain
+from services.rag.domain import packing, passages, search
 
 
 def row(**values: object) -> bytes:
@@ -26,7 +26,7 @@ def row(**values: object) -> bytes:
 def test_choosing_keeps_order_budget_and_limit_and_passes_over_only_what_does_not_fit(
     sizes: list[int], budget: int, limit: int
 ) -> None:
-    taken = domain.choose(sizes, budget, limit)
+    taken = packing.choose(sizes, budget, limit)
     assert taken == sorted(set(taken))
     assert sum(sizes[i] for i in taken) <= budget
     assert len(taken) <= limit
@@ -40,7 +40,7 @@ def test_choosing_keeps_order_budget_and_limit_and_passes_over_only_what_does_no
 def test_the_budget_leaves_room_for_question_and_answer(
     wanted: int, window: int | None, question: int, output: int
 ) -> None:
-    budget = domain.context_budget(wanted, window, question, output)
+    budget = packing.context_budget(wanted, window, question, output)
     assert 0 <= budget <= wanted
     if window is not None and budget > 0:
         assert budget + question + output <= window
@@ -51,28 +51,28 @@ def test_the_budget_leaves_room_for_question_and_answer(
 )
 def test_a_name_of_another_form_is_refused_with_the_form(name: str) -> None:
     with pytest.raises(InvalidInput) as error:
-        domain.parse_model(name)
+        search.parse_model(name)
     assert error.value.param == "model"
     assert "rag:<index" in (error.value.hint or "")
 
 
 def test_a_retrieval_model_is_index_and_model() -> None:
-    assert domain.parse_model("rag:my-docs@model_01:x") == domain.RagModel("my-docs", "model_01:x")
+    assert search.parse_model("rag:my-docs@model_01:x") == search.RagModel("my-docs", "model_01:x")
 
 
 def test_a_missing_index_is_answered_with_near_names() -> None:
-    assert "docs-v2" in domain.near_names("docs-v1", ["docs-v2", "zebra"])
-    assert "zebra" not in domain.near_names("docs-v1", ["docs-v2", "zebra"])
-    assert "zebra" in domain.near_names("qqq", ["zebra"])
-    assert "no index yet" in domain.near_names("docs", [])
+    assert "docs-v2" in search.near_names("docs-v1", ["docs-v2", "zebra"])
+    assert "zebra" not in search.near_names("docs-v1", ["docs-v2", "zebra"])
+    assert "zebra" in search.near_names("qqq", ["zebra"])
+    assert "no index yet" in search.near_names("docs", [])
 
 
 def test_queries_are_checked() -> None:
-    assert domain.checked_query("  how? \n") == "how?"
+    assert search.checked_query("  how? \n") == "how?"
     with pytest.raises(InvalidInput, match="empty"):
-        domain.checked_query(" \n\t ")
+        search.checked_query(" \n\t ")
     with pytest.raises(TooLarge, match="1,000,000"):
-        domain.checked_query("x" * 1_000_000)
+        search.checked_query("x" * 1_000_000)
 
 
 def test_every_broken_row_is_named_with_its_row_and_file() -> None:
@@ -89,7 +89,7 @@ def test_every_broken_row_is_named_with_its_row_and_file() -> None:
         row(id="7"),
         b"[1, 2]",
     ]
-    result = domain.read_chunks([("a.jsonl", lines)])
+    result = passages.read_chunks([("a.jsonl", lines)])
     assert [chunk.id for chunk in result.chunks] == ["1", "7"]
     assert result.duplicates == 1
     assert [(fault.row, fault.field) for fault in result.faults] == [
@@ -106,8 +106,8 @@ def test_every_broken_row_is_named_with_its_row_and_file() -> None:
 
 
 def test_faults_are_capped_but_reading_goes_on() -> None:
-    result = domain.read_chunks([("a.jsonl", [b"{" for _ in range(500)] + [row()])])
-    assert len(result.faults) == domain.MAX_FAULTS
+    result = passages.read_chunks([("a.jsonl", [b"{" for _ in range(500)] + [row()])])
+    assert len(result.faults) == passages.MAX_FAULTS
     assert len(result.chunks) == 1
 
 
@@ -118,14 +118,14 @@ def test_context_goes_into_the_last_question_only() -> None:
         ChatMessage(role="user", content="second?"),
     ]
     chunks = [Chunk(id="a", title="T1", text="body one\n"), Chunk(id="b", title="T2", text="body two")]
-    told = domain.with_context(turns, chunks)
+    told = packing.with_context(turns, chunks)
     assert told[:2] == turns[:2]
     content = told[2].content
     assert content.endswith("second?")
     assert content.index("[1] T1\nbody one") < content.index("[2] T2\nbody two") < content.index("second?")
-    assert domain.with_context(turns, []) == turns
+    assert packing.with_context(turns, []) == turns
 
 
 def test_a_conversation_without_a_question_is_refused() -> None:
     with pytest.raises(InvalidInput, match="no user message"):
-        domain.last_question([ChatMessage(role="system", content="be kind")])
+        packing.last_question([ChatMessage(role="system", content="be kind")])

@@ -12,9 +12,11 @@ import pytest
 
 from libs.common.errors import InvalidInput, Unavailable
 from model_training.contracts.indexes import Chunk
-from services.rag.adapters.qdrant_edge import Bm25Encoder, Bm25Rule, QdrantEdgeStore, bm25_stamp
+from services.rag.adapters.bm25 import Bm25Encoder, Bm25Rule, bm25_stamp
+from services.rag.adapters.qdrant_edge import QdrantEdgeStore
 from services.rag.adapters.sentence_transformers import SentenceTransformersEmbedder, make_embedder
-from services.rag.domain import FusionRule, average_words, document_text
+from services.rag.domain.passages import average_words, document_text
+from services.rag.domain.search import FusionRule
 from services.rag.ports import Search
 from services.rag.vectors import read_vectors, remove_vectors, write_vectors
 
@@ -110,12 +112,12 @@ def test_concurrent_questions_do_not_disturb_each_other(minilm: SentenceTransfor
 
 
 def test_an_embedder_that_is_not_loaded_says_so() -> None:
-    embedder = make_embedder("all-minilm-l6-v2")
+    embedder = make_embedder("all-minilm-l6-v2", Path("/nowhere"))
     assert "still loading" in (embedder.why_not_ready() or "")
     with pytest.raises(Unavailable, match="still loading"):
         embedder.embed_query("x")
     with pytest.raises(InvalidInput, match="nomic"):
-        make_embedder("nomic")
+        make_embedder("nomic", Path("/nowhere"))
 
 
 def test_an_embedder_that_cannot_load_says_why(tmp_path: Path) -> None:

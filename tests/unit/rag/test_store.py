@@ -12,8 +12,9 @@ import pytest
 
 from libs.common.errors import NotFound
 from model_training.contracts.indexes import Chunk, Source
-from services.rag.adapters.qdrant_edge import Bm25Encoder, Bm25Rule, QdrantEdgeStore, bm25_stamp
-from services.rag.domain import FusionRule
+from services.rag.adapters.bm25 import Bm25Encoder, Bm25Rule, bm25_stamp
+from services.rag.adapters.qdrant_edge import QdrantEdgeStore
+from services.rag.domain.search import FusionRule
 from services.rag.ports import IndexPoint, Search
 
 DIMENSION = 8

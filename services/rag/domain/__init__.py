@@ -1,0 +1,1 @@
+"""The rules of retrieval. Pure: no files, no database, no engine."""
