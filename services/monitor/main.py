@@ -10,11 +10,11 @@ from libs.common.db.engine import Database
 from libs.common.service import create_app, serve
 from libs.common.telemetry import configure_logging
 from model_training.contracts.monitoring import Resources
-from services.monitor import service
 from services.monitor.adapters.host import Host
-from services.monitor.adapters.nvidia import Gpus
+from services.monitor.adapters.nvidia import Gpus, installed
 from services.monitor.api import routes
 from services.monitor.metrics import ResourceCollector
+from services.monitor.service.resources import resources
 from services.monitor.settings import MonitorSettings
 
 log = structlog.get_logger(__name__)
@@ -25,11 +25,11 @@ def main() -> None:
     settings = MonitorSettings()  # pyright: ignore[reportCallIssue] (the environment fills it)
     configure_logging("monitor", settings.log_level)
     database = Database(settings.database_url, pool_size=2)
-    host, gpus = Host(settings.home), Gpus()
+    host, gpus = Host(settings.home), Gpus(installed())
 
     def measure() -> Resources:
         with database.session() as session:
-            return service.resources(session, host, gpus)
+            return resources(session, host, gpus)
 
     def measure_or_none() -> Resources | None:
         try:

@@ -26,6 +26,7 @@ class Host:
         """The machine now."""
         memory = psutil.virtual_memory()
         disk = psutil.disk_usage(str(self._home))
+        network = psutil.net_io_counters()
         return HostUsage(
             cpu_percent=psutil.cpu_percent(),
             cpu_count=psutil.cpu_count() or 1,
@@ -34,6 +35,8 @@ class Host:
             disk_used=disk.used,
             disk_total=disk.total,
             load_1m=os.getloadavg()[0],
+            network_received=network.bytes_recv if network else 0,
+            network_sent=network.bytes_sent if network else 0,
         )
 
     def services(self) -> list[ProcessUsage]:
@@ -51,14 +54,17 @@ class Host:
             family = [first, *(self._process(child.pid) for child in first.children(recursive=True))]
         except psutil.NoSuchProcess:
             return None
-        cpu, memory = 0.0, 0
+        cpu, memory, cpu_s = 0.0, 0, 0.0
         for process in family:
             try:
                 cpu += process.cpu_percent()
                 memory += process.memory_info().rss
+                cpu_s += sum(process.cpu_times()[:2])
             except psutil.Error:
                 continue  # ended meanwhile
-        return ProcessUsage(name=name, pid=pid, cpu_percent=cpu, memory=memory, processes=len(family))
+        return ProcessUsage(
+            name=name, pid=pid, cpu_percent=cpu, memory=memory, processes=len(family), cpu_s=cpu_s
+        )
 
     def _process(self, pid: int) -> psutil.Process:
         known = self._known.get(pid)

@@ -7,8 +7,10 @@ from typing import Protocol
 
 from sqlalchemy.orm import Session
 
-from model_training.contracts.monitoring import GpuUsage, HostUsage, ProcessUsage, Resources
-from services.monitor import repository
+from model_training.contracts.jobs import JobKind
+from model_training.contracts.monitoring import GpuUsage, HostUsage, ProcessUsage, Resources, RunningJob
+from services.monitor.repository import jobs
+from services.monitor.service import training
 
 
 class Machine(Protocol):
@@ -38,6 +40,11 @@ def resources(session: Session, machine: Machine, accelerators: Accelerators) ->
         host=machine.usage(),
         services=machine.services(),
         gpus=accelerators.usage(),
-        queues=repository.queues(session),
-        jobs=repository.running_jobs(session),
+        queues=jobs.queues(session),
+        jobs=[_described(session, job) for job in jobs.running_jobs(session)],
+        models=jobs.models(session),
     )
+
+
+def _described(session: Session, job: RunningJob) -> RunningJob:
+    return training.describe(session, job) if job.kind is JobKind.TRAIN else job

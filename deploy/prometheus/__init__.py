@@ -1,0 +1,1 @@
+"""Metrics and alert rules, for Prometheus and Alertmanager."""

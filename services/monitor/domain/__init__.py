@@ -1,0 +1,1 @@
+"""Rules of monitoring, free of databases and networks."""

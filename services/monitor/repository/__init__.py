@@ -1,0 +1,1 @@
+"""All SQL of the monitor, a file a resource."""
