@@ -125,8 +125,9 @@ def page() -> str:
     lines = [
         "# Metrics",
         "",
-        "Written by `python -m deploy.prometheus.catalog` from the code; do not edit. Every service answers `GET /metrics` with those",
-        "that name it (`all` is every service, `workers` those that run jobs), and with Python's own `process_*` and `python_*`.",
+        "Written by `python -m deploy.prometheus.catalog` from the code; do not edit. Every service answers `GET",
+        "/metrics` with those that name it (`all` is every service, `workers` those that run jobs), and with Python's",
+        "own `process_*` and `python_*`.",
         "",
         "| metric | type | unit | labels | service | meaning |",
         "|---|---|---|---|---|---|",

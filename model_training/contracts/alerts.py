@@ -48,7 +48,7 @@ class AlertNote(Wire):
 
 
 class SilenceCreate(Wire):
-    """Keep matching alerts quiet for a time; they are still evaluated and listed. With a start ahead: a maintenance window."""
+    """Keep matching alerts quiet for a time; they are still listed. With a start ahead: a maintenance window."""
 
     match: dict[Annotated[PlainText, Field(min_length=1, max_length=64)], PlainText] = Field(
         default={}, max_length=16, examples=[{"rule": "GpuHot", "gpu": "0"}]

@@ -40,8 +40,8 @@ class ProcessUsage(Reply):
 class GpuUsage(Reply):
     """One GPU. Memory in bytes, temperature in degrees Celsius, power in watts; None where the card cannot tell.
 
-    `energy_j` counts from the driver's start, in joules; `clocks_hz` by clock; `slowed_by` says why it runs slower than it could;
-    `ecc_errors` are uncorrected ones; `xid` is the newest critical error's number, `xids` how many were seen.
+    `energy_j` counts from the driver's start, in joules; `clocks_hz` by clock; `slowed_by` says why it runs slower
+    than it could; `ecc_errors` are uncorrected ones; `xid` is the newest critical error's number, `xids` how many were seen.
     """
 
     index: int
@@ -90,7 +90,7 @@ class Finding(Reply):
 
 
 class JobUsage(Reply):
-    """What a job has used so far, over all its attempts: seconds of processor and GPU, bytes of memory at its peak, joules."""
+    """What a job has used over all its attempts: seconds of processor and GPU, bytes of memory at its peak, joules."""
 
     wall_s: float = 0.0
     cpu_s: float = 0.0
@@ -107,7 +107,7 @@ class JobUsage(Reply):
 
 
 class RunningJob(Reply):
-    """A job under way. `silent_s` is the time since it last said anything, in seconds; `values` the newest of each metric."""
+    """A job under way. `silent_s`: seconds since it last said anything; `values`: the newest of each metric."""
 
     id: str
     kind: JobKind

@@ -97,7 +97,8 @@ class BurnWindow(_Strict):
 class BudgetRule(RuleBase):
     """An error budget that burns too fast (Google's SRE workbook, chapter 5): bad events by all events.
 
-    Of a counter, those that match `bad` are bad; of a histogram, those slower than `within_s`, which must be one of its buckets.
+    Of a counter, those that match `bad` are bad; of a histogram, those slower than `within_s`, which must be
+    one of its buckets.
     """
 
     kind: Literal["budget"]

@@ -1,4 +1,4 @@
-"""The newest readings of every metric, in memory, as far back as the rules look. What people look at later is in `history`."""
+"""The newest readings of every metric, in memory, as far back as the rules look."""
 
 from __future__ import annotations
 
