@@ -88,9 +88,7 @@ class PromptBuilder:
         if is_function and not self._traits.is_instructed and not self._traits.is_retrieval:
             assert isinstance(item.check, UnitTestCheck)
             begun = item.check.completion if item.check.completion is not None else item.check.prompt
-            return Question(
-                prompt=begun, max_tokens=tokens, stop=tuple(item.check.stop) or COMPLETION_STOPS
-            )
+            return Question(prompt=begun, max_tokens=tokens, stop=tuple(item.check.stop) or COMPLETION_STOPS)
         turns = [
             turn
             for row in self.examples_for(item)

@@ -24,8 +24,8 @@ def abi() -> int:
     return max(0, _libc.syscall(ctypes.c_long(_CREATE), None, ctypes.c_size_t(0), ctypes.c_uint32(1)))
 
 
-def restrict(readable: list[str], hidden: list[str], writable: list[str]) -> None:
-    """Confine this process and all that it starts, for good. Raises OSError where the kernel refuses.
+def prepare(readable: list[str], hidden: list[str], writable: list[str]) -> int:
+    """A descriptor of the rules, for `restrict` in any process that inherits it. Raises OSError where the kernel refuses.
 
     Rules only ever add, so a folder that holds a hidden one is opened child by child.
     """
@@ -40,9 +40,13 @@ def restrict(readable: list[str], hidden: list[str], writable: list[str]) -> Non
     for paths, rights in ((shown, _READ), (listed, _LIST), (writable, everything)):
         for path in paths:
             _allow(rules, path, rights)
+    return rules
+
+
+def restrict(rules: int) -> None:
+    """Confine this process and all that it starts, for good. Raises OSError where the kernel refuses."""
     linux.prctl(linux.PR_SET_NO_NEW_PRIVS, 1)
     _call(_RESTRICT, ctypes.c_int(rules), ctypes.c_uint32(0))
-    os.close(rules)
 
 
 def _without(paths: list[str], hidden: list[str]) -> tuple[list[str], list[str]]:

@@ -134,7 +134,7 @@ class _Server:
         return hold
 
     def end(self, hold: int) -> dict[str, Any]:
-        """Make an end of the process and return the keeper's report. Raises SandboxBroken."""
+        """Make an end of the process and return the server's report. Raises SandboxBroken."""
         os.close(hold)
         report = codec.receive(self._control)
         if report is None or "failed" in report:

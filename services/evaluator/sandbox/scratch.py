@@ -1,4 +1,4 @@
-"""The folder that an answer may write to where it has no file system of its own: one each, watched and removed."""
+"""The folder that an answer may write to where it has no file system of its own: watched, and emptied after each answer."""
 
 from __future__ import annotations
 
@@ -7,13 +7,6 @@ import shutil
 from contextlib import suppress
 
 from services.evaluator.sandbox.limits import Limits
-
-
-def make(home: str) -> str:
-    """A new folder below `home`; the process that calls this makes one at most."""
-    folder = os.path.join(home, str(os.getpid()))
-    os.mkdir(folder, 0o700)
-    return folder
 
 
 def is_over(folder: str, limits: Limits) -> bool:
@@ -33,12 +26,18 @@ def is_over(folder: str, limits: Limits) -> bool:
     return size > limits.file_mb * 2**20
 
 
-def remove(folder: str) -> None:
-    """Remove it, whatever an answer did to its modes."""
+def clear(folder: str) -> None:
+    """Remove all that lies in it, whatever an answer did to the modes of its folders."""
     for root, names, _ in os.walk(folder):
         for name in names:
             with suppress(OSError):
                 path = os.path.join(root, name)
                 if not os.path.islink(path):
                     os.chmod(path, 0o700)
-    shutil.rmtree(folder, ignore_errors=True)
+    for entry in os.listdir(folder):
+        path = os.path.join(folder, entry)
+        if os.path.isdir(path) and not os.path.islink(path):
+            shutil.rmtree(path, ignore_errors=True)
+        else:
+            with suppress(OSError):
+                os.unlink(path)

@@ -89,6 +89,13 @@ def is_available() -> bool:
         return False
 
 
+def warm() -> None:
+    """Prepare what all processes forked from here on share."""
+    machine = _MACHINES.get(platform.machine())
+    if machine is not None:
+        _same_for_all(machine)
+
+
 def restrict() -> None:
     """Put the filter on this process and all that it starts, for good.
 

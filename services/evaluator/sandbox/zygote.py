@@ -1,8 +1,8 @@
 """The fork-server: imports the packages under test once, then forks a process per answer.
 
-Three processes: the server (here `main`), a keeper per answer that makes the answer's own namespaces, watches the
-time and kills (`keep`), and the answer itself (`_become_worker`). The server and the keeper never read what the answer is
-asked: that goes over a channel of which they only pass on the descriptor. Started by `pool`.
+Two processes: the server (here `main`), which forks each answer into namespaces of its own, watches its time and kills it
+(`keep`), and the answer itself (`_become_worker`). The server never reads what the answer is asked: that goes over a channel
+of which it only passes on the descriptor. Started by `pool`.
 """
 
 from __future__ import annotations
@@ -40,6 +40,7 @@ class Order:
     channel: int
     lifeline: int
     peer: int | None
+    rules: int | None
 
 
 def main(control_fd: int) -> None:
@@ -56,6 +57,11 @@ def main(control_fd: int) -> None:
             codec.send(control, {"failed": step.__name__.strip("_"), "text": text})
             return
     base_bytes = _address_space()
+    if not setup["jailed"]:
+        linux.prctl(linux.PR_SET_CHILD_SUBREAPER, 1)
+        _inherited.rules = _rules()
+    if setup["filtered"]:
+        seccomp.warm()
     gc.collect()
     gc.freeze()
     codec.send(control, {"ready": True})
@@ -68,9 +74,10 @@ def _enter(control: socket.socket, setup: dict[str, Any]) -> None:
         codec.send(control, {"ids": os.getpid()})
         codec.receive(control)
 
-    _statm_fd.append(os.open("/proc/self/statm", os.O_RDONLY | os.O_CLOEXEC))
+    _inherited.statm = os.open("/proc/self/statm", os.O_RDONLY | os.O_CLOEXEC)
     if setup["jailed"]:
         jail.enter(str(setup["site"]), ask_for_ids)
+    linux.forgo_capabilities()
 
 
 def _import(_: socket.socket, setup: dict[str, Any]) -> None:
@@ -80,12 +87,20 @@ def _import(_: socket.socket, setup: dict[str, Any]) -> None:
         importlib.import_module(name)
 
 
-_statm_fd: list[int] = []
+@dataclass
+class _Inherited:
+    """Descriptors that are opened once and that every answer's process inherits."""
+
+    statm: int = -1
+    rules: int | None = None
+
+
+_inherited = _Inherited()
 
 
 def _address_space() -> int:
     """Bytes of address space that the warmed server holds; an answer's limit comes on top. The jail has no /proc."""
-    return int(os.pread(_statm_fd[0], 100, 0).split()[0]) * resource.getpagesize()
+    return int(os.pread(_inherited.statm, 100, 0).split()[0]) * resource.getpagesize()
 
 
 def _serve_order(control: socket.socket, setup: dict[str, Any], base_bytes: int) -> bool:
@@ -106,15 +121,14 @@ def _serve_order(control: socket.socket, setup: dict[str, Any], base_bytes: int)
         channel=fds[0],
         lifeline=fds[1],
         peer=peer,
+        rules=_inherited.rules,
     )
-    keeper = os.fork()
-    if keeper == 0:
-        _exit_after(lambda: keep(control, run))
-    for fd in fds:
-        os.close(fd)
-    _, status = os.waitpid(keeper, 0)
-    if status != 0:
-        codec.send(control, {"failed": "keeper", "text": f"the keeper ended with status {status}"})
+    try:
+        report = keep(control, run)
+    except OSError as error:
+        report = {"failed": "start", "text": f"{type(error).__name__}: {error}"}
+    os.close(run.lifeline)
+    codec.send(control, report)
     return True
 
 
@@ -126,55 +140,51 @@ def _exit_after(work: Any) -> NoReturn:
     os._exit(code)
 
 
-def keep(control: socket.socket, order: Order) -> None:
-    """Start one answer in namespaces of its own, wait for its end or make it end, and report what it used."""
-    limits = order.limits
-    folder = "/tmp" if order.is_jailed else scratch.make(os.environ["HOME"])
-    if order.is_jailed:
-        linux.unshare(_OWN)
-        size = f"size={limits.file_mb}m,nr_inodes={limits.files},mode=700,uid=0,gid=0"
-        linux.mount("tmpfs", "/tmp", "tmpfs", linux.MS_NOSUID | linux.MS_NODEV | linux.MS_NOEXEC, size)
-    else:
-        linux.prctl(linux.PR_SET_CHILD_SUBREAPER, 1)
+def keep(control: socket.socket, order: Order) -> dict[str, Any]:
+    """Start one answer in namespaces of its own, wait for its end or make it end; what it used, for `pool`."""
+    folder = "/tmp" if order.is_jailed else os.environ["HOME"]
     started = time.monotonic()
     told, tell = os.pipe()
-    pid = os.fork()
+    pid = linux.fork_into(_OWN) if order.is_jailed else os.fork()
     if pid == 0:
         control.close()
         os.close(order.lifeline)
         _exit_after(lambda: _become_worker(order, folder, tell))
-    os.close(order.channel)
-    os.close(tell)
-    end = _wait(pid, order.lifeline, limits, None if order.is_jailed else folder)
+    for fd in (tell, order.channel, order.peer):  # or their other ends would never see the answer's end
+        if fd is not None:
+            os.close(fd)
+    end = _wait(pid, order.lifeline, order.limits, None if order.is_jailed else folder)
     with suppress(ProcessLookupError):
         os.kill(pid, signal.SIGKILL)
     _, status, usage = os.wait4(pid, 0)
     if not order.is_jailed:
         _kill_the_rest(pid)
-        scratch.remove(folder)
-    if fault := os.read(told, 500).decode(errors="replace"):
-        codec.send(control, {"failed": "worker", "text": fault})
-        return
-    codec.send(
-        control,
-        {
-            "exit_code": os.WEXITSTATUS(status) if os.WIFEXITED(status) else None,
-            "signal": os.WTERMSIG(status) if os.WIFSIGNALED(status) else None,
-            "cpu_ms": int(1000 * (usage.ru_utime + usage.ru_stime)),
-            "memory_kb": usage.ru_maxrss,
-            "wall_ms": int(1000 * (time.monotonic() - started)),
-            "end": end,
-        },
-    )
+        scratch.clear(folder)
+    with os.fdopen(told, "rb") as message:
+        fault = message.read(500).decode(errors="replace")
+    if fault:
+        return {"failed": "worker", "text": fault}
+    return {
+        "exit_code": os.WEXITSTATUS(status) if os.WIFEXITED(status) else None,
+        "signal": os.WTERMSIG(status) if os.WIFSIGNALED(status) else None,
+        "cpu_ms": int(1000 * (usage.ru_utime + usage.ru_stime)),
+        "memory_kb": usage.ru_maxrss,
+        "wall_ms": int(1000 * (time.monotonic() - started)),
+        "end": end,
+    }
 
 
 def _wait(pid: int, lifeline: int, limits: Limits, watched: str | None) -> str:
-    """Until the process ends or the other side lets go of it (`ended`), or it used up its `cpu` or `wall` time, or its
+    """Until the process ends, or the other side lets go of it (`ended`), or it used up its `cpu` or `wall` time, or its
     share of the `disk` in the folder `watched` (a jail has a file system of its own, which needs no watching).
 
     Processor time is read from the process's own clock: RLIMIT_CPU counts ticks, and on a busy machine those miss by half.
     """
-    watch = os.pidfd_open(pid)
+    with os.fdopen(os.pidfd_open(pid), "rb", buffering=0) as watch:
+        return _watch(watch.fileno(), pid, lifeline, limits, watched)
+
+
+def _watch(watch: int, pid: int, lifeline: int, limits: Limits, watched: str | None) -> str:
     clock = (~pid << 3) | 2  # what clock_getcpuclockid(3) gives
     deadline = time.monotonic() + limits.wall_s
     while (left := deadline - time.monotonic()) > 0:
@@ -193,7 +203,7 @@ def _wait(pid: int, lifeline: int, limits: Limits, watched: str | None) -> str:
 
 
 def _kill_the_rest(group: int) -> None:
-    """Without a process namespace: the answer's orphans became the keeper's children; end them until none is left."""
+    """Without a process namespace: the answer's orphans became the server's children; end them until none is left."""
     with suppress(ProcessLookupError, PermissionError):
         os.killpg(group, signal.SIGKILL)
     me = os.getpid()
@@ -227,31 +237,44 @@ def _become_worker(order: Order, folder: str, tell: int) -> None:
 def _prepare_worker(order: Order, folder: str, tell: int) -> None:
     os.setsid()
     os.chdir(folder)
-    kept = {0, 1, 2, order.channel, tell} | ({order.peer} if order.peer is not None else set())
-    _close_all_but(kept)
+    _close_all_but(
+        {0, 1, 2, tell, *(fd for fd in (order.channel, order.peer, order.rules) if fd is not None)}
+    )
     _limit(order)
     if order.is_jailed:
+        size = f"size={order.limits.file_mb}m,nr_inodes={order.limits.files},mode=700,uid=0,gid=0"
+        linux.mount("tmpfs", "/tmp", "tmpfs", linux.MS_NOSUID | linux.MS_NODEV | linux.MS_NOEXEC, size)
+        os.chdir(folder)
         linux.drop_capabilities()
     else:
-        os.environ["HOME"] = os.environ["TMPDIR"] = folder
-        _confine(folder)
+        os.environ["TMPDIR"] = folder
+        _confine(order.rules)
     if order.is_filtered:
         seccomp.restrict()
 
 
-def _confine(folder: str) -> None:
+def _rules() -> int | None:
+    """Landlock's rules for all answers of this server, where there is no jail: made once, since that takes long."""
+    home = os.environ["HOME"]
+    if os.geteuid() == 0:
+        os.chown(home, jail.OUTSIDE_ID, jail.OUTSIDE_ID)
+    if not landlock.abi():
+        return None
+    readable = [*jail.host_paths(), os.path.realpath(sys.path[-1])]
+    return landlock.prepare(readable, jail.hidden_paths(), [home, "/dev/null", "/dev/urandom"])
+
+
+def _confine(rules: int | None) -> None:
     """Without a jail: Landlock where there is one, and never root, whose signals reach every process.
 
     The standard library may lie in root's own folders, so the right to read everything is kept: Landlock has narrowed it
     to the library already.
     """
-    has_landlock = landlock.abi() > 0
-    if has_landlock:
-        readable = [*jail.host_paths(), os.path.realpath(sys.path[-1])]
-        landlock.restrict(readable, jail.hidden_paths(), [folder, "/dev/null", "/dev/urandom"])
+    if rules is not None:
+        landlock.restrict(rules)
+        os.close(rules)
     if os.geteuid() == 0:
-        os.chown(folder, jail.OUTSIDE_ID, jail.OUTSIDE_ID)
-        linux.become(jail.OUTSIDE_ID, keep=linux.CAP_DAC_READ_SEARCH if has_landlock else None)
+        linux.become(jail.OUTSIDE_ID, keep=linux.CAP_DAC_READ_SEARCH if rules is not None else None)
     linux.prctl(linux.PR_SET_NO_NEW_PRIVS, 1)
 
 
@@ -266,8 +289,8 @@ def _close_all_but(kept: set[int]) -> None:
 def _limit(order: Order) -> None:
     limits = order.limits
     memory = order.base_bytes + limits.memory_mb * 2**20
-    # In a jail the server and the keeper count too; outside it all processes of the user do, so the bound is theirs alone.
-    processes = limits.processes + 2 if order.is_jailed else _processes_of_user() + limits.processes
+    # In a jail the server counts too; outside it all processes of the user do, so the bound is theirs alone.
+    processes = limits.processes + 1 if order.is_jailed else _processes_of_user() + limits.processes
     for what, value in (
         (resource.RLIMIT_CPU, 2 * limits.cpu_s + 2),  # a backstop, and the bound of its children
         (resource.RLIMIT_AS, memory),
