@@ -14,6 +14,7 @@ from transformers.trainer_callback import TrainerCallback, TrainerControl, Train
 
 from libs.common.errors import JobStopped
 from services.trainer.recipe import checkpoints
+from services.trainer.recipe.disk import whole_or_nothing
 from services.trainer.recipe.trainer import Counters
 
 POINTS = "points.json"
@@ -153,10 +154,13 @@ class Reporter(TrainerCallback):
         """Seal the checkpoint that was just written, drop old ones, and leave if a pause was asked for."""
         step = state.global_step
         path = Path(str(args.output_dir)) / f"{checkpoints.PREFIX}{step}"
-        (path / POINTS).write_text(json.dumps(list(self._points)), encoding="utf-8")
         self._counters.elapsed_s = self._earlier_s + time.monotonic() - self._started
         self._counters.ended = control.should_training_stop or step >= state.max_steps
-        marker = checkpoints.commit(path, self._context.fence, dict(self._metrics), asdict(self._counters))
+        with whole_or_nothing(path, f"the checkpoint at step {step}"):
+            (path / POINTS).write_text(json.dumps(list(self._points)), encoding="utf-8")
+            marker = checkpoints.commit(
+                path, self._context.fence, dict(self._metrics), asdict(self._counters)
+            )
         data = {"step": step, "path": str(path), "sha256": marker.sha256, "metrics": marker.metrics}
         self._context.output("checkpoint", data)
         self._context.event(f"Checkpoint at step {step}.", type="checkpoint", data=data)

@@ -20,6 +20,7 @@ from services.trainer.recipe import artifact, checkpoints, outcome
 from services.trainer.recipe.adapter import check_patterns
 from services.trainer.recipe.backends import prepare
 from services.trainer.recipe.base import load_tokenizer
+from services.trainer.recipe.disk import whole_or_nothing
 from services.trainer.recipe.encode import EncodedRows, encode_rows, load_split, require_supervision
 from services.trainer.recipe.export import applied_setting, export
 from services.trainer.recipe.fingerprint import fingerprint_ids, take_fingerprint
@@ -241,8 +242,20 @@ class TrainingRun:
         template: PromptTemplate,
     ) -> dict[str, Any]:
         self._context.progress(trainer.state.global_step, trainer.state.max_steps, "writing the adapter")
-        train, validation = encoded
         directory = artifact.fresh_directory(self._context.workdir)
+        with whole_or_nothing(directory, "the artifact"):
+            return self._write(directory, trainer, plan, encoded, template)
+
+    def _write(
+        self,
+        directory: Path,
+        trainer: AnswerTrainer,
+        plan: Plan,
+        encoded: tuple[EncodedRows, EncodedRows],
+        template: PromptTemplate,
+    ) -> dict[str, Any]:
+        """Fill the artifact's directory and give it its name; returns the job's result."""
+        train, validation = encoded
         artifact.write_adapter(trainer.model, self._order, directory)
         texts = fingerprint_ids(trainer.processing_class, template, train.examples)
         outcome.free(trainer)

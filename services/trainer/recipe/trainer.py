@@ -23,6 +23,7 @@ from services.trainer.recipe import checkpoints
 from services.trainer.recipe.adapter import leave_inputs_alone, save_adapter
 from services.trainer.recipe.arguments import training_arguments
 from services.trainer.recipe.batches import Batch, LengthBuckets, best_fit, by_length, collate, passes
+from services.trainer.recipe.disk import whole_or_nothing
 from services.trainer.recipe.encode import Example
 from services.trainer.recipe.generation import generation_metrics
 from services.trainer.recipe.loss import IGNORED, install
@@ -213,6 +214,12 @@ class AnswerTrainer(Trainer):
         better = super()._determine_best_metric(metrics, trial)
         self.control.should_save = self.control.should_save or better
         return better
+
+    def _save_checkpoint(self, model: Any, trial: Any) -> None:
+        step = self.state.global_step
+        directory = Path(str(self.args.output_dir)) / f"{checkpoints.PREFIX}{step}"
+        with whole_or_nothing(directory, f"the checkpoint at step {step}"):
+            super()._save_checkpoint(model, trial)
 
     def _save(self, output_dir: str | None = None, state_dict: Any = None) -> None:
         """The adapter alone: base and tokenizer do not change, and pickled arguments have no place here."""

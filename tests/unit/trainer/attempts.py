@@ -64,6 +64,7 @@ class Attempt:
     messages: list[dict[str, Any]] = field(default_factory=list)
     result: dict[str, Any] | None = None
     failure: str | None = None
+    complaint: str = ""
 
     @property
     def points(self) -> dict[int, dict[str, float]]:
@@ -90,12 +91,18 @@ class Job:
         self.workdir = workdir
         self.fence = 0
 
-    def attempt(self, killer: Killer | None = None, *, pause_at: int | None = None) -> Attempt:
-        """Run one attempt in a process of its own; `killer` ends it by SIGKILL."""
+    def attempt(
+        self,
+        killer: Killer | None = None,
+        *,
+        pause_at: int | None = None,
+        before: Callable[[], None] | None = None,
+    ) -> Attempt:
+        """Run one attempt in a process of its own; `killer` ends it by SIGKILL, `before` runs first in it."""
         self.fence += 1
         read, write = PROCESSES.Pipe(duplex=False)
         process = PROCESSES.Process(
-            target=train, args=(self.order, self.workdir, self.fence, write, pause_at), daemon=True
+            target=train, args=(self.order, self.workdir, self.fence, write, pause_at, before), daemon=True
         )
         process.start()
         write.close()
@@ -107,15 +114,24 @@ class Job:
             process.join()
 
 
-def train(order: TrainOrder, workdir: Path, fence: int, pipe: Connection, pause_at: int | None) -> None:
+def train(
+    order: TrainOrder,
+    workdir: Path,
+    fence: int,
+    pipe: Connection,
+    pause_at: int | None,
+    before: Callable[[], None] | None,
+) -> None:
     """What the process of an attempt does."""
     try:
+        if before is not None:
+            before()
         context: Any = PipeContext(workdir, fence, pipe, pause_at)
         last = {"kind": "result", "data": run.train(context, order)}
     except JobStopped:
         last = {"kind": "stopped"}
     except JobFailure as failure:
-        last = {"kind": "failure", "code": failure.error.code}
+        last = {"kind": "failure", "code": failure.error.code, "text": failure.error.message}
     except BaseException:
         last = {"kind": "failure", "code": traceback.format_exc()}
     pipe.send(last)
@@ -129,7 +145,7 @@ def _follow(pipe: Connection, process: BaseProcess, killer: Killer | None) -> At
             if message["kind"] == "result":
                 attempt.result = message["data"]
             elif message["kind"] == "failure":
-                attempt.failure = message["code"]
+                attempt.failure, attempt.complaint = message["code"], message.get("text", "")
             elif message["kind"] != "stopped":
                 attempt.messages.append(message)
                 delay = killer(attempt.messages) if killer else None
