@@ -1,0 +1,4 @@
+"""Cuts files, folders and installed packages into passages for retrieval: code by its syntax, documents by headings.
+
+Needs `pip install 'model-training[data]'`.
+"""
