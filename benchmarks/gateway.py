@@ -1,8 +1,9 @@
 """The gateway under load: submissions, watchers, the way from queue to worker, and what passing a chat on costs.
 
-A gateway, PostgreSQL and Valkey are started for the run. The load comes from this process, on the same cores, so the
-figures are those of a whole machine. LiteLLM's proxy, the peer for passing chats on, is measured in the same run in front of
-the same server when its command is given; it lives in an environment of its own (`pip install 'litellm[proxy]'`).
+A gateway, its keeper, PostgreSQL and Valkey are started for the run. The load comes from this process, on the same cores, so
+the figures are those of a whole machine; what every part and the load generator take of it is printed beside them.
+LiteLLM's proxy, the peer for passing chats on, is measured in the same run in front of the same server when its command is
+given; it lives in an environment of its own (`pip install 'litellm[proxy]'`).
 
     python -m benchmarks.gateway [--litellm PATH/bin/litellm] [--json benchmarks/results/gateway.json]
 """
@@ -20,7 +21,6 @@ import tempfile
 import time
 from collections.abc import AsyncGenerator, Generator
 from contextlib import asynccontextmanager, contextmanager
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import partial
 from importlib.metadata import version
@@ -29,21 +29,17 @@ from typing import Any
 
 import aiohttp
 import numpy as np
-import psutil
 from aiohttp import web
 from sqlalchemy import select
 
-from libs.common.db.engine import Database
+from benchmarks.gateway_site import Bench, Meter, running
 from libs.common.db.tables import JobRow, OutboxRow
 from libs.common.jobs import events, transitions
 from model_training.contracts.jobs import JobKind
-from model_training.embedded import postgres, valkey
-from model_training.embedded.platform import Platform
 from model_training.embedded.ports import free_port
-from model_training.embedded.units import SERVICES
-from model_training.home import Home
 
 ROOT = Path(__file__).parent.parent
+PARTS_OF_IT = ("submissions", "watchers", "queue_to_start", "chat")
 MODEL = "gemma-3-270m"
 ROW = {"messages": [{"role": "user", "content": "What is 1 + 1?"}, {"role": "assistant", "content": "2"}]}
 CHAT = {"model": MODEL, "messages": [{"role": "user", "content": "What is 1 + 1?"}], "max_tokens": 8}
@@ -55,31 +51,6 @@ ANSWER = {
     "choices": [{"index": 0, "message": {"role": "assistant", "content": "2"}, "finish_reason": "stop"}],
     "usage": {"prompt_tokens": 9, "completion_tokens": 1, "total_tokens": 10},
 }
-
-
-@dataclass(frozen=True)
-class Bench:
-    """What runs, and how to reach it."""
-
-    url: str
-    key: str
-    database: Database
-    environment: dict[str, str]
-    gateway: psutil.Process
-
-    @property
-    def headers(self) -> dict[str, str]:
-        """What a client sends."""
-        return {"Authorization": f"Bearer {self.key}"}
-
-    def client(self) -> aiohttp.ClientSession:
-        """A client without a limit of connections."""
-        return aiohttp.ClientSession(
-            base_url=self.url,
-            headers=self.headers,
-            connector=aiohttp.TCPConnector(limit=0),
-            timeout=aiohttp.ClientTimeout(total=None),
-        )
 
 
 def main() -> None:
@@ -95,6 +66,9 @@ def main() -> None:
     parser.add_argument(
         "--litellm", type=Path, default=None, help="LiteLLM's command, to measure it beside us"
     )
+    parser.add_argument(
+        "--only", nargs="*", choices=PARTS_OF_IT, default=PARTS_OF_IT, help="measure these only"
+    )
     parser.add_argument("--json", type=Path, default=None, help="where to write the figures")
     arguments = parser.parse_args()
     with running() as bench:
@@ -102,31 +76,6 @@ def main() -> None:
     print(json.dumps(figures, indent=1))
     if arguments.json is not None:
         arguments.json.write_text(json.dumps(figures, indent=1) + "\n", encoding="utf-8")
-
-
-@contextmanager
-def running() -> Generator[Bench]:
-    """A platform of a gateway and its two stores, in a directory of its own."""
-    base = free_port()
-    gateway_only = tuple(spec for spec in SERVICES if spec.name == "gateway")
-    with (
-        tempfile.TemporaryDirectory(prefix="mt-bench-") as name,
-        Platform(name, services=gateway_only, model=None, port_base=base).running() as state,
-    ):
-        home = Home(Path(name))
-        services = {service.name: service for service in state.services}
-        secrets = home.secrets()
-        environment = {
-            "MT_HOME": name,
-            "MT_DATABASE_URL": postgres.database_url(home),
-            "MT_BROKER_URL": valkey.broker_url(services["valkey"].port or 0, secrets.broker_password),
-            "MT_INTERNAL_TOKEN": secrets.internal_token,
-            "MT_INFERENCE_URL": f"http://127.0.0.1:{base + 1}",
-        }
-        database = Database(environment["MT_DATABASE_URL"])
-        process = psutil.Process(services["gateway"].pid)
-        yield Bench(f"http://127.0.0.1:{base}", home.api_key(), database, environment, process)
-        database.close()
 
 
 async def measure(bench: Bench, arguments: argparse.Namespace) -> dict[str, Any]:
@@ -138,10 +87,15 @@ async def measure(bench: Bench, arguments: argparse.Namespace) -> dict[str, Any]
             name: version(name) for name in ("fastapi", "uvicorn", "sqlalchemy", "psycopg", "celery")
         },
     }
-    figures["submissions"] = await submissions(bench, arguments.submissions, arguments.clients)
-    figures["watchers"] = await watchers(bench, arguments.watchers)
-    figures["queue_to_start"] = await queue_to_start(bench, arguments.starts)
-    figures["chat"] = await chat(bench, arguments.chats, arguments.litellm)
+    parts = {
+        "submissions": lambda: submissions(bench, arguments.submissions, arguments.clients),
+        "watchers": lambda: watchers(bench, arguments.watchers),
+        "queue_to_start": lambda: queue_to_start(bench, arguments.starts),
+        "chat": lambda: chat(bench, arguments.chats, arguments.litellm),
+    }
+    for name, part in parts.items():
+        if name in arguments.only:
+            figures[name] = await part()
     return figures
 
 
@@ -152,14 +106,19 @@ async def submissions(bench: Bench, count: int, clients: int) -> dict[str, Any]:
         body = {"model": MODEL, "training_file": file}
         await _gather(clients, clients, lambda: _post(client, "/v1/fine_tuning/jobs", body))
         started = time.perf_counter()
-        busy = _cpu_s(bench.gateway)
+        meter = Meter(bench)
         seconds = await _gather(count, clients, lambda: _post(client, "/v1/fine_tuning/jobs", body))
         wall = time.perf_counter() - started
+        taken, cores = meter.seconds(), meter.share()
+    platform_s = sum(seconds for name, seconds in taken.items() if name != "load_generator")
     figures = {
         "clients": clients,
         "per_s": round(count / wall, 1),
         **_quantiles(seconds),
-        "gateway_cpu_ms_each": round(1000 * (_cpu_s(bench.gateway) - busy) / count, 2),
+        "cpu_ms_each": {name: round(1000 * seconds / count, 2) for name, seconds in taken.items()},
+        "cores_used": cores,
+        # What the same processor time would do if clients lived on another machine; a bound, not a measurement.
+        "per_s_without_the_generator_at_most": round((os.cpu_count() or 1) * count / platform_s, 1),
     }
     _cancel_all(bench)
     _settle(bench)
@@ -183,12 +142,12 @@ async def watchers(
         for _ in range(count):
             await connected.acquire()
         await asyncio.sleep(1.0)
-        busy = _cpu_s(bench.gateway)
+        meter = Meter(bench)
         for number in range(int(length_s * events_per_s)):
             await asyncio.to_thread(_commit_event, bench, job_id, str(number), committed)
             await asyncio.sleep(1 / events_per_s)
         await asyncio.sleep(1.0)
-        cpu = _cpu_s(bench.gateway) - busy
+        taken, cores = meter.seconds(), meter.share()
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
@@ -198,7 +157,8 @@ async def watchers(
         "arrivals": len(delays),
         "missed": count * int(length_s * events_per_s) - len(delays),
         **_quantiles(delays),
-        "gateway_cpu_s_per_watcher_minute": round(60 * cpu / length_s / count, 4),
+        "gateway_cpu_s_per_watcher_minute": round(60 * taken["gateway"] / length_s / count, 4),
+        "cores_used": cores,
     }
 
 
@@ -416,11 +376,6 @@ async def _gather(count: int, clients: int, request: Any) -> list[float]:
 def _quantiles(seconds: list[float]) -> dict[str, float]:
     p50, p99 = np.quantile(seconds, [0.5, 0.99])
     return {"p50_ms": round(1000 * float(p50), 2), "p99_ms": round(1000 * float(p99), 2)}
-
-
-def _cpu_s(process: psutil.Process) -> float:
-    times = process.cpu_times()
-    return times.user + times.system
 
 
 def _cancel_all(bench: Bench) -> None:

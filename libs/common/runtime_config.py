@@ -7,6 +7,7 @@ it is the gateway's work; every process may read.
 
 from __future__ import annotations
 
+import math
 import threading
 import time
 from collections.abc import Mapping
@@ -186,15 +187,16 @@ class RuntimeConfig:
         now, cached = time.monotonic(), self._cache.get(kind.section)
         with self._lock:
             # Others go on with what is there while one reads.
-            if cached is not None and self._cache[kind.section] is not cached:
-                return self._cache[kind.section][1]  # pyright: ignore[reportReturnType]
+            present = self._cache.get(kind.section)
+            if cached is not None and present is not None and present is not cached:
+                return present[1]  # pyright: ignore[reportReturnType]
             value = self._load(kind, cached[1] if cached else None)
             self._cache[kind.section] = (now + self._max_age_s, value)
             return value  # pyright: ignore[reportReturnType]
 
     def forget(self) -> None:
-        """Read afresh next time: this process has just changed something itself."""
-        self._cache.clear()
+        """Read afresh next time: something was changed. Without a database the last values stay in force."""
+        self._cache = {name: (-math.inf, section) for name, (_, section) in self._cache.items()}
 
     def _load(self, kind: type[Section], last: Section | None) -> Section:
         base = {name: setting.value for name, setting in self._inherited[kind.section].items()}

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gc
+import os
 import re
 import threading
 import time
@@ -12,13 +14,22 @@ import structlog
 import uvicorn
 from fastapi import FastAPI, Response
 from fastapi.responses import JSONResponse
-from prometheus_client import CONTENT_TYPE_LATEST, Counter, Histogram, generate_latest
+from prometheus_client import (
+    CONTENT_TYPE_LATEST,
+    REGISTRY,
+    CollectorRegistry,
+    Counter,
+    Histogram,
+    generate_latest,
+)
+from prometheus_client.multiprocess import MultiProcessCollector
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.middleware import Middleware
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from ulid import ULID
 
 from libs.common import problems
+from libs.common.processes import METRICS_DIRECTORY, listening_socket
 from libs.common.settings import host_of, port_of
 
 Ready = Callable[[], str | None]
@@ -72,9 +83,18 @@ def create_app(
 
     @app.get("/metrics", tags=["health"], summary="Prometheus metrics", include_in_schema=False)
     def metrics() -> Response:
-        return Response(generate_latest(), media_type=CONTENT_TYPE_LATEST)
+        return Response(generate_latest(_registry()), media_type=CONTENT_TYPE_LATEST)
 
     return app
+
+
+def _registry() -> CollectorRegistry:
+    """What this process has counted; of a service of several processes, what all of them have."""
+    if METRICS_DIRECTORY not in os.environ:
+        return REGISTRY
+    registry = CollectorRegistry()
+    MultiProcessCollector(registry)  # pyright: ignore[reportUnknownMemberType]
+    return registry
 
 
 def _health(reason: str | None) -> JSONResponse:
@@ -119,14 +139,22 @@ def server(app: FastAPI, url: str) -> uvicorn.Server:
         port=port_of(url),
         log_config=None,
         access_log=False,
+        proxy_headers=False,  # nothing here asks where a request comes from
         timeout_graceful_shutdown=5,
     )
     return uvicorn.Server(config)
 
 
-def serve(app: FastAPI, url: str) -> None:
-    """Run the application in this thread until SIGTERM or SIGINT."""
-    server(app, url).run()
+def serve(app: FastAPI, url: str, *, shared: bool = False) -> None:
+    """Run the application in this thread until SIGTERM or SIGINT.
+
+    Args:
+        shared: listen beside other processes of `libs.common.processes` on the same port.
+    """
+    # What was imported and built stays; looking through it again and again would hold up requests for a tenth of a second.
+    gc.collect()
+    gc.freeze()
+    server(app, url).run(sockets=[listening_socket(url)] if shared else None)
 
 
 class BackgroundServer:

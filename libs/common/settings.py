@@ -37,6 +37,7 @@ class PlatformSettings(BaseSettings):
     trainer_url: str = Field(
         default="http://127.0.0.1:8006", description="Health and metrics of the trainer."
     )
+    keeper_url: str = Field(default="http://127.0.0.1:8007", description="Health and metrics of the keeper.")
     artifacts_url: str | None = Field(
         default=None,
         description="Where artifacts lie: a directory, or s3://bucket/prefix; `artifacts` in the data directory if not set.",

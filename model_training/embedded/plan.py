@@ -68,7 +68,11 @@ def make_units(options: Options, home: Home) -> list[Unit]:
         # that many times slower. A short spin costs nothing alone.
         "GOMP_SPINCOUNT": "1000",
     } | {f"MT_{spec.name.upper()}_URL": options.url(spec) for spec in SERVICES}
-    gateway_only = {"MT_KEY_PEPPER": secrets.key_pepper, "MT_BOOTSTRAP_API_KEY": home.api_key()}
+    gateway_only = {
+        "MT_KEY_PEPPER": secrets.key_pepper,
+        "MT_BOOTSTRAP_API_KEY": home.api_key(),
+        "PROMETHEUS_MULTIPROC_DIR": str(_counters(home)),
+    }
 
     units = [*_model_step(options), database, broker]
     if options.migrate:
@@ -88,6 +92,13 @@ def child_environment(unit: Unit) -> dict[str, str]:
     if "MT_MODEL_DIR" in inherited:
         inherited["MT_MODEL_DIR"] = str(Path(inherited["MT_MODEL_DIR"]).expanduser().absolute())
     return inherited | dict(unit.env)
+
+
+def _counters(home: Home) -> Path:
+    """Where the gateway's processes count together."""
+    directory = home.root / "metrics"
+    directory.mkdir(mode=0o700, exist_ok=True)
+    return directory
 
 
 def _python(module: str, *arguments: str) -> tuple[str, ...]:

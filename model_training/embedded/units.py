@@ -43,6 +43,7 @@ SERVICES = (
     ServiceSpec("inference", "services.inference.main", 1, ("model",)),
     ServiceSpec("rag", "services.rag.main", 2),
     ServiceSpec("gateway", "services.gateway.main", 0),
+    ServiceSpec("keeper", "services.gateway.keeper", 7),
     ServiceSpec("evaluator", "services.evaluator.main", 5),
     ServiceSpec("comparator", "services.comparator.main", 3),
     ServiceSpec("trainer", "services.trainer.main", 6, ("model",)),

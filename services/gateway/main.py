@@ -6,7 +6,6 @@ import asyncio
 import os
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
-from functools import partial
 
 import httpx
 from fastapi import FastAPI
@@ -14,10 +13,7 @@ from starlette.middleware import Middleware
 
 from libs.common.artifacts import open_artifacts
 from libs.common.db.engine import Database
-from libs.common.jobs.keeper import Keeper
-from libs.common.jobs.pipelines import PipelineDriver
-from libs.common.jobs.queue import make_celery, ring
-from libs.common.jobs.sweeps import SweepDriver
+from libs.common.processes import run_processes
 from libs.common.runtime_config import RuntimeConfig
 from libs.common.service import create_app, serve
 from libs.common.telemetry import configure_logging
@@ -41,18 +37,32 @@ from services.gateway.api import (
 )
 from services.gateway.api.admission import Admission
 from services.gateway.api.dependencies import Gateway
-from services.gateway.service import steps
-from services.gateway.service import sweeps as sweep_service
 from services.gateway.service.feeds import Feeds
 from services.gateway.service.files import FileService
 from services.gateway.service.keyring import Keyring
 from services.gateway.service.keys import bootstrap
 from services.gateway.settings import GatewaySettings
 
-ROUTES = (files, fine_tuning, jobs, work, pipelines, sweeps, models, chat, monitoring, keys, projects, config)
+ROUTES = (
+    files,
+    fine_tuning,
+    jobs,
+    work,
+    pipelines,
+    sweeps,
+    models,
+    chat,
+    monitoring,
+    keys,
+    projects,
+    config,
+)
 
 IDLE_TRANSACTION_S = 60.0
 """No request leaves a transaction idle for as long; a gateway that is stopped in one gives its rows free then."""
+
+POOL_SIZE = 12
+"""Connections of each process; `libs.common.processes.MOST` processes leave room for the other services in PostgreSQL."""
 
 DESCRIPTION = """Fine-tune, retrieve, do both, or leave the model alone: one door to all of it.
 
@@ -62,12 +72,15 @@ changing the base URL. Errors are RFC 9457 problems with a stable `code`, the fi
 
 def build(settings: GatewaySettings) -> FastAPI:
     """The application with everything wired."""
-    database = Database(settings.database_url, pool_size=12, overflow=0)
+    database = Database(settings.database_url, pool_size=POOL_SIZE, overflow=0)
     database.end_idle_transactions(after_s=IDLE_TRANSACTION_S)
     listener = JobListener(settings.database_url)
     buckets = ValkeyBuckets(settings.broker_url)
     token = settings.internal_token.get_secret_value()
     relay = AiohttpRelay(token, settings.chat_timeout_s)
+    runtime, keyring = RuntimeConfig(database, settings.home, os.environ), Keyring(database, settings)
+    listener.on_change(keyring.forget)
+    listener.on_change(runtime.forget)
     gateway = Gateway(
         settings=settings,
         database=database,
@@ -76,18 +89,9 @@ def build(settings: GatewaySettings) -> FastAPI:
         feeds=Feeds(database, listener),
         http=httpx.Client(headers={"Authorization": f"Bearer {token}"}, timeout=settings.chat_timeout_s),
         relay=relay,
-        config=RuntimeConfig(database, settings.home, os.environ),
-        keyring=Keyring(database, settings),
+        config=runtime,
+        keyring=keyring,
         buckets=buckets,
-    )
-    driver = PipelineDriver(database, steps.starter(lambda: gateway.max_attempts), steps.result_of)
-    sweep_driver = SweepDriver(database, sweep_service.starter(lambda: gateway.max_attempts))
-    keeper = Keeper(
-        database,
-        partial(ring, make_celery(settings.broker_url)),
-        sweep_every_s=min(2.0, settings.lease_s / 2),
-        ring_again_after_s=settings.ring_again_s,
-        duties=[driver.drive, sweep_driver.drive],
     )
 
     @asynccontextmanager
@@ -97,9 +101,7 @@ def build(settings: GatewaySettings) -> FastAPI:
         gateway.files.sweep()
         listener.start(asyncio.get_running_loop())
         await relay.open()
-        keeper.start()
         yield
-        keeper.stop()
         listener.stop()
         await relay.close()
         gateway.http.close()
@@ -122,10 +124,14 @@ def build(settings: GatewaySettings) -> FastAPI:
 
 
 def main() -> None:
-    """Read the settings and serve until told to stop."""
+    """Read the settings and serve until told to stop, in as many processes as they say."""
     settings = GatewaySettings()  # pyright: ignore[reportCallIssue] (the environment fills it)
     configure_logging("gateway", settings.log_level)
-    serve(build(settings), settings.gateway_url)
+
+    def one() -> None:
+        serve(build(settings), settings.gateway_url, shared=settings.gateway_processes > 1)
+
+    run_processes(one, settings.gateway_url, settings.gateway_processes)
 
 
 if __name__ == "__main__":

@@ -28,6 +28,7 @@ from libs.common.db.tables import (
 )
 from libs.common.jobs import scheduling, transitions
 from model_training.contracts.jobs import JobKind, JobState
+from services.gateway.domain import CHANGES
 
 Row = TypeVar("Row", FileRow, JobRow, ModelRow, IndexRow, ApiKeyRow)
 Listed = TypeVar("Listed", FileRow, JobRow, ModelRow, IndexRow, ApiKeyRow, ProjectRow)
@@ -366,6 +367,11 @@ def config_history(session: Session, section: str, before: int | None, limit: in
 def config_version(session: Session, section: str, version: int) -> ConfigVersionRow | None:
     """One change of a section."""
     return session.get(ConfigVersionRow, (section, version))
+
+
+def tell_of_change(session: Session) -> None:
+    """Have every process forget what it remembers of keys and configuration, once the transaction commits."""
+    session.execute(select(func.pg_notify(CHANGES, "")))
 
 
 def lock_name(session: Session, name: str) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pydantic import Field, SecretStr
 
+from libs.common.processes import default_count
 from libs.common.settings import PlatformSettings
 
 
@@ -13,6 +14,12 @@ class GatewaySettings(PlatformSettings):
     key_pepper: SecretStr = Field(description="Secret that API keys are hashed with.", min_length=32)
     bootstrap_api_key: SecretStr | None = Field(
         default=None, description="A key that is made known at start."
+    )
+    gateway_processes: int = Field(
+        default_factory=default_count,
+        ge=1,
+        le=64,
+        description="Processes that serve on the gateway's port; by default one for each core, four at most.",
     )
     max_file_bytes: int = Field(default=512 * 1024 * 1024, ge=1, description="Largest upload.")
     allowed_hosts: list[str] = Field(

@@ -17,10 +17,16 @@ from starlette.routing import Route, compile_path
 from libs.common.db.engine import Database
 from libs.common.service import BackgroundServer
 from tests.conftest import Stores, free_ports
-from tests.integration.gateway.conftest import NEIGHBOURS, RunningGateway, running_gateway, stores_home
+from tests.integration.gateway.conftest import (
+    NEIGHBOURS,
+    RunningGateway,
+    keeper,
+    running_gateway,
+    stores_home,
+)
 from tests.integration.gateway.test_keys_and_projects import make_key, make_project
 
-__all__ = ["document", "gateway", "neighbours", "stores_home"]
+__all__ = ["document", "gateway", "keeper", "neighbours", "stores_home"]
 
 CHUNK = {"id": "c", "object": "chat.completion.chunk", "created": 1, "model": "gemma-3-270m"}
 
@@ -48,7 +54,7 @@ class Neighbours:
 
 
 def _example(contents: dict[str, Any], path: str) -> Response:
-    kinds = {"html": "text/html", "md": "text/markdown"}
+    kinds = {"html": "text/html", "md": "text/markdown", "csv": "text/csv"}
     kind = kinds.get(path.rpartition(".")[2], "application/json")
     example = contents[kind]["example"]
     return JSONResponse(example) if kind == "application/json" else Response(example, media_type=kind)

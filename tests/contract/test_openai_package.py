@@ -48,7 +48,7 @@ def file_id(client: openai.OpenAI, train_file: Path) -> str:
 
 
 @pytest.fixture(scope="module")
-def trainer(stores: Stores, gateway: RunningGateway) -> Iterator[None]:
+def trainer(stores: Stores, gateway: RunningGateway, keeper: object) -> Iterator[None]:
     url = f"http://127.0.0.1:{free_ports(1)}"
     process = subprocess.Popen(
         [sys.executable, "-m", "tests.contract.toy_trainer", url],

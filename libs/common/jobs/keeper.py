@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import threading
 import time
-from collections import Counter
-from collections.abc import Callable, Sequence
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from functools import partial
@@ -32,27 +32,50 @@ RING_AGAIN_AFTER_S = 60.0
 RINGS_PER_KIND = 10
 """Doorbells rung again at a time. A worker that hears one goes on until nothing waits, so more would only pile up."""
 
+ROWS_AT_ONCE = 500
+"""Rows of the outbox that are published in one turn."""
+
 AFTER_FAILURE_S = 1.0
 HANGING_AFTER_S = 15.0
 """Silence after which PostgreSQL ends a keeper's connection, and its lock with it: it is stopped or out of reach."""
 
-Ring = Callable[[str, str], None]
-"""Rings the doorbell of a queue for a job id."""
+STUCK_AFTER_S = 120.0
+"""Silence of its thread after which a keeper's process counts as stuck."""
+
+Ring = Callable[[str, Sequence[str]], None]
+"""Rings the doorbell of a queue for ids of jobs."""
 
 Duty = Callable[[], None]
 """Something else that exactly one process does again and again, in transactions of its own."""
 
 
-def publish_outbox(session: Session, ring: Ring, limit: int = 100) -> int:
-    """Ring for every waiting outbox row and remove it. A broker that is down leaves the rows where they are."""
-    rows = session.scalars(
-        select(OutboxRow).order_by(OutboxRow.id).limit(limit).with_for_update(skip_locked=True)
-    ).all()
-    for row in rows:
-        ring(row.queue, row.job_id)
-    if rows:
-        session.execute(delete(OutboxRow).where(OutboxRow.id.in_([row.id for row in rows])))
+def publish_outbox(session: Session, ring: Ring) -> int:
+    """Remove the oldest rows of the outbox and ring for them. A broker that is down leaves the rows where they are."""
+    rows = session.execute(_TAKE_FROM_OUTBOX).all()
+    _ring_each_queue(ring, [(row.queue, row.job_id) for row in sorted(rows, key=lambda row: row.id)])
     return len(rows)
+
+
+# Asked ten times a second, and building a statement takes longer than running it.
+_TAKE_FROM_OUTBOX = (
+    delete(OutboxRow)
+    .where(
+        OutboxRow.id.in_(
+            select(OutboxRow.id).order_by(OutboxRow.id).limit(ROWS_AT_ONCE).with_for_update(skip_locked=True)
+        )
+    )
+    .returning(OutboxRow.id, OutboxRow.queue, OutboxRow.job_id)
+    .execution_options(synchronize_session=False)
+)
+
+
+def _ring_each_queue(ring: Ring, jobs: Iterable[tuple[str, str]]) -> None:
+    """Ring each queue once for all of its jobs, which are given as pairs of queue and id."""
+    queues: dict[str, list[str]] = defaultdict(list)
+    for queue, job_id in jobs:
+        queues[queue].append(job_id)
+    for queue, job_ids in queues.items():
+        ring(queue, job_ids)
 
 
 def ring_again(session: Session, ring: Ring, after_s: float = RING_AGAIN_AFTER_S) -> int:
@@ -72,12 +95,14 @@ def ring_again(session: Session, ring: Ring, after_s: float = RING_AGAIN_AFTER_S
         .returning(JobRow.kind, JobRow.id)
         .execution_options(synchronize_session=False)
     ).all()
-    rung = Counter[str]()
+    kinds = Counter[str]()
+    rung: list[tuple[str, str]] = []
     for kind, job_id in jobs:
-        if rung[kind] < RINGS_PER_KIND:
-            ring(kind, job_id)
-            rung[kind] += 1
-    return rung.total()
+        kinds[kind] += 1
+        if kinds[kind] <= RINGS_PER_KIND:
+            rung.append((kind, job_id))
+    _ring_each_queue(ring, rung)
+    return len(rung)
 
 
 def take_from_lost_workers(session: Session) -> int:
@@ -140,6 +165,7 @@ class Keeper:
             *(_Task(getattr(duty, "__qualname__", repr(duty)), duty, duties_every_s) for duty in duties),
         ]
         self._stop = threading.Event()
+        self._turned = time.monotonic()
         self._thread = threading.Thread(target=self._run, name="keeper", daemon=True)
 
     def start(self) -> None:
@@ -151,8 +177,16 @@ class Keeper:
         self._stop.set()
         self._thread.join(timeout=10)
 
+    def stuck(self) -> str | None:
+        """Why this process should be restarted; None while its thread takes its turns, elected or waiting."""
+        if not self._thread.is_alive():
+            return "The keeper's thread has ended."
+        silent_s = time.monotonic() - self._turned
+        return f"The keeper has done nothing for {silent_s:.0f} s." if silent_s > STUCK_AFTER_S else None
+
     def _run(self) -> None:
         while not self._stop.is_set():
+            self._turned = time.monotonic()
             try:
                 with self._database.engine.connect() as connection:
                     try:
@@ -167,12 +201,14 @@ class Keeper:
 
     def _keep(self, connection: Connection) -> None:
         while not self._elect(connection):
+            self._turned = time.monotonic()
             if self._stop.wait(1.0):
                 return
         log.info("keeper_elected")
         prove_at = 0.0
         while not self._stop.is_set():
-            if time.monotonic() >= prove_at:
+            self._turned = time.monotonic()
+            if self._turned >= prove_at:
                 connection.execute(text("select 1"))  # the lock lives as long as this connection
                 connection.commit()
                 prove_at = time.monotonic() + self._sweep_every_s

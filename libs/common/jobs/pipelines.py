@@ -13,6 +13,7 @@ from __future__ import annotations
 import time
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
+from functools import cache
 from typing import Any
 
 import structlog
@@ -80,6 +81,7 @@ class PipelineDriver:
         Turn(session, pipeline, steps, jobs).take(self._start, self._result_of)
 
 
+@cache  # asked twice a second, and building it takes longer than running it
 def _overview() -> Executable:
     """Each step of each open pipeline, and of ended ones that still have a job running, with its job: one query for all."""
     driven = (JobState.QUEUED, JobState.RUNNING, JobState.PAUSING, JobState.CANCELLING)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import cache
 
 from celery import Celery
@@ -35,8 +36,8 @@ UNHEARD = 64
 """Doorbells that wait in a queue at most. Who hears one goes on until nothing waits, so more would only pile up."""
 
 
-def ring(app: Celery, queue: str, job_id: str) -> None:
-    """Tell the workers of a queue that a job is waiting, unless enough doorbells say so already.
+def ring(app: Celery, queue: str, job_ids: Sequence[str]) -> None:
+    """Tell the workers of a queue that jobs are waiting, as far as doorbells do not say so already.
 
     Raises:
         kombu.exceptions.OperationalError: the broker does not answer.
@@ -45,7 +46,7 @@ def ring(app: Celery, queue: str, job_id: str) -> None:
         unheard = _valkey(app.conf.broker_url).llen(queue)
     except RedisError as error:
         raise OperationalError(str(error)) from error
-    if unheard < UNHEARD:  # pyright: ignore[reportOperatorIssue] (the client is not an asynchronous one)
+    for job_id in job_ids[: max(0, UNHEARD - unheard)]:  # pyright: ignore[reportOperatorIssue] (the client is not an asynchronous one)
         app.send_task(TASK, args=[job_id], queue=queue, retry=False)
 
 

@@ -13,6 +13,7 @@ from __future__ import annotations
 import time
 from collections import defaultdict
 from collections.abc import Iterable
+from functools import cache
 from typing import Any
 
 import structlog
@@ -108,6 +109,7 @@ def curves_of(session: Session, jobs: Iterable[JobRow]) -> Curves:
     return curves
 
 
+@cache  # asked twice a second, and building it takes longer than running it
 def _overview() -> Executable:
     """Each run of each open sweep, and of ended ones that still have a job running, with its job: one query for all."""
     other, job = aliased(SweepRunRow), aliased(JobRow)

@@ -12,6 +12,7 @@ import psycopg
 import structlog
 
 from libs.common.jobs.events import CHANNEL
+from services.gateway.domain import CHANGES
 
 log = structlog.get_logger(__name__)
 
@@ -25,6 +26,11 @@ class JobListener:
         self._thread = threading.Thread(target=self._run, name="listener", daemon=True)
         self._waiting: dict[str, set[asyncio.Event]] = defaultdict(set)
         self._loop: asyncio.AbstractEventLoop | None = None
+        self._on_change: list[Callable[[], None]] = []
+
+    def on_change(self, forget: Callable[[], None]) -> None:
+        """Have this called, on the listener's thread, whenever what processes remember may be out of date."""
+        self._on_change.append(forget)
 
     def start(self, loop: asyncio.AbstractEventLoop) -> None:
         """Start listening and wake waiters on this loop."""
@@ -53,7 +59,9 @@ class JobListener:
             try:
                 with psycopg.connect(self._dsn, autocommit=True) as connection:
                     connection.execute(f"listen {CHANNEL}")
-                    self._in_loop(self._wake_all)  # something may have happened while nobody listened
+                    connection.execute(f"listen {CHANGES}")
+                    self._forget()  # something may have happened while nobody listened
+                    self._in_loop(self._wake_all)
                     self._listen(connection)
             except psycopg.Error as error:
                 log.warning("listener_interrupted", error=str(error).splitlines()[0] if str(error) else "")
@@ -62,7 +70,14 @@ class JobListener:
     def _listen(self, connection: psycopg.Connection) -> None:
         while not self._stop.is_set():
             for notice in connection.notifies(timeout=1.0):
-                self._in_loop(lambda job_id=notice.payload: self._wake(job_id))
+                if notice.channel == CHANGES:
+                    self._forget()
+                else:
+                    self._in_loop(lambda job_id=notice.payload: self._wake(job_id))
+
+    def _forget(self) -> None:
+        for forget in self._on_change:
+            forget()
 
     def _in_loop(self, function: Callable[[], None]) -> None:
         assert self._loop is not None

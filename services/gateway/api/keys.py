@@ -56,7 +56,8 @@ def revoke(
         str, Path(description="A key's id.", min_length=1, max_length=200, examples=["key_01k9zq3v5c"])
     ],
 ) -> Deleted:
-    """End a key for good: here at once, in other replicas within a second. It stays in the list. No key revokes itself."""
+    """End a key for good: where it is asked at once, in every process and replica within a second. It stays in the list. No
+    key revokes itself."""
     with gateway.database.session() as session:
         revoked = keys.revoke(session, who, key_id)
     gateway.keyring.forget()

@@ -160,6 +160,7 @@ def _write(
         reason=reason,
     )
     session.add(row)
+    repository.tell_of_change(session)
     session.flush()
     session.refresh(row)
     return _describe(kind, config, row)

@@ -1,6 +1,7 @@
 """Who holds which key, remembered for a second: a busy client's key is not read from the database with every request.
 
-A key that is revoked in this process ends at once; one that another replica revoked ends within `MAX_AGE_S`.
+A key that is revoked in this process ends at once. Other processes are told by NOTIFY; should that not reach one, the key
+ends there within `MAX_AGE_S`.
 """
 
 from __future__ import annotations

@@ -111,6 +111,7 @@ def revoke(session: Session, principal: Principal, key_id: str) -> Deleted:
             "A key cannot revoke itself.", param="id", hint="Make another one and use it to revoke this."
         )
     row.revoked_at = row.revoked_at or datetime.now(UTC)
+    repository.tell_of_change(session)
     return Deleted(id=row.id, object="api_key")
 
 

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from functools import partial
 
 from libs.common.jobs.queue import make_celery, ring
-from tests.integration.chaos.site import LEASE_S, WORKERS, Site, send
+from tests.integration.chaos.site import KEEPERS, LEASE_S, WORKERS, Site, send
 
 Fault = Callable[[Site, random.Random, list[str]], str]
 """Arguments: the site, the source of chance, the ids of the round's jobs."""
@@ -23,12 +23,26 @@ def _kill(site: Site, rng: random.Random, jobs: list[str], *, name: str | None) 
     return f"kill -9 {victim}" if hit else f"{victim} was down already"
 
 
-def _stop(site: Site, rng: random.Random, jobs: list[str], *, name: str) -> str:
-    if not site.signal(name, signal.SIGSTOP):
-        return f"{name} was down already"
+def _kill_one_process(site: Site, rng: random.Random, jobs: list[str]) -> str:
+    processes = site.processes_of("gateway")
+    if not processes:
+        return "the gateway was down already"
+    send(rng.choice(processes), signal.SIGKILL)
+    return f"kill -9 one of {len(processes)} processes of the gateway"
+
+
+def _stop(site: Site, rng: random.Random, jobs: list[str], *, names: tuple[str, ...]) -> str:
+    hit = [name for name in names if site.signal(name, signal.SIGSTOP, descendants=name == "gateway")]
     time.sleep(PAST_THE_LEASE_S)
-    site.signal(name, signal.SIGCONT)
-    return f"SIGSTOP of {name} for {PAST_THE_LEASE_S:.1f} s"
+    for name in hit:
+        site.signal(name, signal.SIGCONT, descendants=name == "gateway")
+    return f"SIGSTOP of {' and '.join(hit) or 'nobody'} for {PAST_THE_LEASE_S:.1f} s"
+
+
+def _kill_keepers(site: Site, rng: random.Random, jobs: list[str]) -> str:
+    victims = KEEPERS if rng.random() < 0.5 else (rng.choice(KEEPERS),)
+    hit = [name for name in victims if site.signal(name, signal.SIGKILL)]
+    return f"kill -9 {' and '.join(hit) or 'nobody'}"
 
 
 def _stop_worker(site: Site, rng: random.Random, jobs: list[str]) -> str:
@@ -70,8 +84,7 @@ def _child(site: Site, rng: random.Random, jobs: list[str], *, hold: bool) -> st
 
 def _deliver_twice(site: Site, rng: random.Random, jobs: list[str]) -> str:
     celery = make_celery(site.broker_url)
-    for job_id in jobs * 2:
-        ring(celery, "train", job_id)
+    ring(celery, "train", jobs * 2)
     celery.close()
     return f"{2 * len(jobs)} messages delivered again"
 
@@ -96,13 +109,16 @@ FAULTS: dict[str, Fault] = {
     "kill_child": partial(_child, hold=False),
     "stop_child": partial(_child, hold=True),
     "kill_gateway": partial(_kill, name="gateway"),
-    "stop_gateway": partial(_stop, name="gateway"),
+    "kill_gateway_process": _kill_one_process,
+    "stop_gateway": partial(_stop, names=("gateway",)),
+    "kill_keepers": _kill_keepers,
+    "stop_keepers": partial(_stop, names=KEEPERS),
     "kill_postgres": partial(_kill, name="postgres"),
     "restart_postgres": partial(_ask, name="postgres", how=signal.SIGINT),
-    "stop_postgres": partial(_stop, name="postgres"),
+    "stop_postgres": partial(_stop, names=("postgres",)),
     "kill_valkey": partial(_kill, name="valkey"),
     "restart_valkey": partial(_ask, name="valkey", how=signal.SIGTERM),
-    "stop_valkey": partial(_stop, name="valkey"),
+    "stop_valkey": partial(_stop, names=("valkey",)),
     "deliver_twice": _deliver_twice,
     "empty_broker": _empty_broker,
     "drop_keeper": _drop_keeper,

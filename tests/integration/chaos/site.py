@@ -29,6 +29,8 @@ from tests.conftest import ROOT
 LEASE_S = 1.5
 KEY = "mt-" + "c" * 43
 WORKERS = ("worker-1", "worker-2")
+KEEPERS = ("keeper-1", "keeper-2")
+PORTS = 1 + len(WORKERS) + len(KEEPERS)
 CHILD = "tests.integration.jobs.toy_child"
 
 
@@ -47,7 +49,10 @@ class Part:
 
 
 class Site:
-    """PostgreSQL, Valkey, a gateway and two workers. What ends is started again, as `mt up` or Kubernetes would."""
+    """PostgreSQL, Valkey, a gateway of two processes, two keepers and two workers.
+
+    What ends is started again, as `mt up` or Kubernetes would.
+    """
 
     def __init__(self, root: Path, port_base: int) -> None:
         self.home = Home(root)
@@ -67,6 +72,7 @@ class Site:
             "MT_KEY_PEPPER": secrets.key_pepper,
             "MT_BOOTSTRAP_API_KEY": KEY,
             "MT_GATEWAY_URL": self.gateway_url,
+            "MT_GATEWAY_PROCESSES": "2",
             "MT_LEASE_S": str(LEASE_S),
             "MT_JOBS_MAX_ATTEMPTS": "8",
             "MT_RING_AGAIN_S": "2",
@@ -79,9 +85,15 @@ class Site:
             )
         ]
         python = (sys.executable, "-m")
-        services = [Part("gateway", (*python, "services.gateway.main"), self.gateway_url)] + [
-            Part(name, (*python, "tests.integration.jobs.toy_worker", url), url)
-            for name, url in ((n, f"http://127.0.0.1:{port_base + 1 + i}") for i, n in enumerate(WORKERS))
+        urls = {name: f"http://127.0.0.1:{port_base + 1 + i}" for i, name in enumerate((*KEEPERS, *WORKERS))}
+        keeper = (*python, "services.gateway.keeper")
+        services = [
+            Part("gateway", (*python, "services.gateway.main"), self.gateway_url),
+            *(Part(name, keeper, urls[name], {"MT_KEEPER_URL": urls[name]}) for name in KEEPERS),
+            *(
+                Part(name, (*python, "tests.integration.jobs.toy_worker", urls[name]), urls[name])
+                for name in WORKERS
+            ),
         ]
         self.parts = {part.name: part for part in (*stores, *services)}
         self._wanted = [part.name for part in stores]
@@ -130,6 +142,11 @@ class Site:
         for victim in victims:
             send(victim, which)
         return True
+
+    def processes_of(self, name: str) -> list[int]:
+        """The processes that a part has started."""
+        pid = self.pid(name)
+        return [child.pid for child in psutil.Process(pid).children()] if pid is not None else []
 
     def children(self) -> list[int]:
         """Processes that do a job's work here, whoever started them."""
@@ -191,7 +208,7 @@ class Site:
                 part = self.parts[name]
                 if part.process is None or part.process.poll() is not None:
                     self._spawn(part)
-        for rank in (("gateway", *WORKERS), ("postgres", "valkey")):
+        for rank in (("gateway", *KEEPERS, *WORKERS), ("postgres", "valkey")):
             running = [p for name in rank if (p := self.parts[name].process) is not None]
             how = signal.SIGINT if "postgres" in rank else signal.SIGTERM
             process.stop_all([(p, how) for p in running], 15.0)

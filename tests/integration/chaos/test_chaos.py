@@ -16,7 +16,7 @@ import pytest
 from tests.conftest import free_ports
 from tests.integration.chaos.clients import Client
 from tests.integration.chaos.rounds import Round, plan
-from tests.integration.chaos.site import Site, wait_for
+from tests.integration.chaos.site import PORTS, Site, wait_for
 
 SEED = int(os.environ.get("CHAOS_SEED", "1"))
 
@@ -25,7 +25,7 @@ SEED = int(os.environ.get("CHAOS_SEED", "1"))
 def site() -> Iterator[Site]:
     # Not below pytest's own directory: PostgreSQL's user could not pass.
     with tempfile.TemporaryDirectory(prefix="mt-chaos-") as directory:
-        site = Site(Path(directory), free_ports(4))
+        site = Site(Path(directory), free_ports(PORTS))
         try:
             site.start()
             yield site

@@ -76,15 +76,15 @@ def client(stores: Stores, database: Database, served: Served) -> Iterator[httpx
             "prompt": "as read",
         }
 
-    base = free_ports(7)
-    names = ["GATEWAY", "INFERENCE", "RAG", "COMPARATOR", "MONITOR", "EVALUATOR", "TRAINER"]
+    base = free_ports(8)
+    names = ["GATEWAY", "INFERENCE", "RAG", "COMPARATOR", "MONITOR", "EVALUATOR", "TRAINER", "KEEPER"]
     urls = {f"MT_{name}_URL": f"http://127.0.0.1:{base + i}" for i, name in enumerate(names)}
     inference = BackgroundServer(app, urls["MT_INFERENCE_URL"])
     inference.start()
     environment = {**os.environ, **stores.environment, **urls, "MT_COMPARATOR_POLL_S": "0.2"}
     processes = [
-        subprocess.Popen([sys.executable, "-m", f"services.{name}.main"], cwd=ROOT, env=environment)
-        for name in ("gateway", "evaluator", "comparator")
+        subprocess.Popen([sys.executable, "-m", f"services.{name}"], cwd=ROOT, env=environment)
+        for name in ("gateway.main", "gateway.keeper", "evaluator.main", "comparator.main")
     ]
     try:
         for name in ("GATEWAY", "EVALUATOR", "COMPARATOR"):

@@ -24,14 +24,14 @@ from model_training.embedded.platform import Platform
 from model_training.embedded.ports import is_free
 from model_training.embedded.units import SERVICES
 
-WANTED = {"gateway", "monitor"}
+WANTED = {"gateway", "keeper", "monitor"}
 ROW = {"question": "What is LoRA?", "answer": "A low-rank adapter."}
 runner = CliRunner()
 
 
 @pytest.fixture(scope="module")
 def platform() -> Iterator[Platform]:
-    port = next(b for b in range(21_000, 60_000, 50) if all(is_free(b + i) for i in range(7)))
+    port = next(b for b in range(21_000, 60_000, 50) if all(is_free(b + i) for i in range(8)))
     services = tuple(spec for spec in SERVICES if spec.name in WANTED)
     with tempfile.TemporaryDirectory(prefix="mt-test-") as home:
         platform = Platform(home, port_base=port, model=None, services=services)

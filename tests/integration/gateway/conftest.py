@@ -61,6 +61,7 @@ def running_gateway(
         **urls,
         "MT_BOOTSTRAP_API_KEY": KEY,
         "MT_LOG_LEVEL": "DEBUG",
+        "MT_GATEWAY_PROCESSES": "1",
         **(environment or {}),
     }
     with tempfile.NamedTemporaryFile(prefix="gateway-", suffix=".log") as log:
@@ -85,6 +86,25 @@ def _wait_ready(process: subprocess.Popen[bytes], url: str, log: Path) -> None:
             assert process.poll() is None, f"the gateway ended: {log.read_text(encoding='utf-8')[-2000:]}"
         time.sleep(0.1)
     raise AssertionError("the gateway is not ready after a minute")
+
+
+@pytest.fixture(scope="session")
+def keeper(stores: Stores, database: Database) -> Iterator[subprocess.Popen[bytes]]:
+    """The keeper's process, for tests whose jobs must reach a worker. Nobody waits for it: its rows wait."""
+    environment = {
+        **os.environ,
+        **stores.environment,
+        "MT_KEEPER_URL": f"http://127.0.0.1:{free_ports(1)}",
+    }
+    process = subprocess.Popen(
+        [sys.executable, "-m", "services.gateway.keeper"],
+        cwd=ROOT,
+        env=environment,
+        stderr=subprocess.DEVNULL,
+    )
+    yield process
+    process.terminate()
+    process.wait(timeout=60)
 
 
 @pytest.fixture(scope="session")

@@ -83,7 +83,7 @@ def test_a_second_delivery_does_nothing(stores: Stores, database: Database) -> N
     job_id = submit(database, sleep_s=0.1)
     wait_for(database, job_id, JobState.RUNNING)
     for _ in range(3):
-        ring(make_celery(stores.settings.broker_url), "train", job_id)
+        ring(make_celery(stores.settings.broker_url), "train", [job_id])
     wait_for(database, job_id)
     after = wait_for(database, submit(database))  # the worker has passed the three duplicates
     assert after.state == JobState.SUCCEEDED

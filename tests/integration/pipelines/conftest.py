@@ -68,10 +68,18 @@ class Lab:
 
     @contextmanager
     def gateway(self) -> Iterator[subprocess.Popen[bytes]]:
-        """A gateway process that serves and keeps."""
-        with process("services.gateway.main", env={**self.env, "MT_GATEWAY_URL": self.url}) as gateway:
-            wait_until(lambda: httpx.get(f"{self.url}/readyz").status_code == 200)
-            yield gateway
+        """A gateway that serves, and the process that keeps; the latter is what a test gets to kill."""
+        keeper_url = f"http://127.0.0.1:{free_ports(1)}"
+        env = {
+            **self.env,
+            "MT_GATEWAY_URL": self.url,
+            "MT_KEEPER_URL": keeper_url,
+            "MT_GATEWAY_PROCESSES": "1",
+        }
+        with process("services.gateway.main", env=env), process("services.gateway.keeper", env=env) as keeper:
+            for url in (self.url, keeper_url):
+                wait_until(lambda url=url: httpx.get(f"{url}/readyz").status_code == 200)
+            yield keeper
 
     def client(self) -> Client:
         """The typed client, as the command line uses it."""

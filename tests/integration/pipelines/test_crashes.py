@@ -1,4 +1,4 @@
-"""Drivers that race, drivers that die, and gateways that are killed: no step is lost, none is done twice.
+"""Drivers that race, drivers that die, and keepers that are killed: no step is lost, none is done twice.
 
 These stand in a file of their own that runs first: a gateway that another test left running would be the elected one.
 """
@@ -72,16 +72,16 @@ def _state(lab: Lab, job_id: str) -> str:
         return session.get_one(JobRow, job_id).state
 
 
-def test_a_killed_gateway_leaves_nothing_undone_and_nothing_twice(lab: Lab, files: Upload) -> None:
-    """The gateway keeps, and a second keeper waits. kill -9 between steps: the second one goes on where it was."""
+def test_a_killed_keeper_leaves_nothing_undone_and_nothing_twice(lab: Lab, files: Upload) -> None:
+    """One keeps, and a second keeper waits. kill -9 between steps: the second one goes on where it was."""
     lab.set("train", seconds=1.0)
     driver = PipelineDriver(lab.database, steps.starter(lambda: 3), steps.result_of)
-    heir = Keeper(lab.database, lambda queue, job_id: None, duties=[driver.drive])
-    with lab.gateway() as gateway, lab.client() as client:
+    heir = Keeper(lab.database, lambda queue, ids: None, duties=[driver.drive])
+    with lab.gateway() as keeper, lab.client() as client:
         pipeline_id = client.pipelines.create(chain(files(client))).id
         wait_until(lambda: client.pipelines.get(pipeline_id).steps[1].job_state == JobState.RUNNING)
         heir.start()
-        kill(gateway)
+        kill(keeper)
     try:
         wait_until(lambda: _state(lab, pipeline_id) == JobState.SUCCEEDED)
     finally:
