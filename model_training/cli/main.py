@@ -6,7 +6,7 @@ from importlib.metadata import PackageNotFoundError, version
 
 import typer
 
-from model_training.cli import config, dataset, files, jobs, keys, models, pipelines, platform, sweeps
+from model_training.cli import config, dataset, files, jobs, keys, models, pipelines, platform, rag, sweeps
 from model_training.cli.chat import chat
 from model_training.cli.compare import compare
 from model_training.cli.console import out
@@ -55,6 +55,7 @@ app.add_typer(config.app, name="config", rich_help_panel=LOOK)
 app.add_typer(jobs.app, name="jobs", rich_help_panel=LOOK)
 app.add_typer(pipelines.app, name="pipelines", rich_help_panel=WORK)
 app.add_typer(sweeps.app, name="sweeps", rich_help_panel=WORK)
+app.add_typer(rag.app, name="rag", rich_help_panel=WORK)
 app.add_typer(files.app, name="files", rich_help_panel=LOOK)
 app.add_typer(models.app, name="models", rich_help_panel=LOOK)
 app.add_typer(keys.keys, name="keys", rich_help_panel=LOOK)

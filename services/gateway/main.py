@@ -32,6 +32,7 @@ from services.gateway.api import (
     openapi,
     pipelines,
     projects,
+    retrieval,
     sweeps,
     work,
 )
@@ -48,6 +49,7 @@ ROUTES = (
     fine_tuning,
     jobs,
     work,
+    retrieval,
     pipelines,
     sweeps,
     models,

@@ -59,11 +59,12 @@ class IndexHandler:
                     hint="Upload it again with purpose `chunks`.",
                 )
             files.append({"path": str(path), "filename": row.filename, "sha256": row.sha256})
+        known = self._export_known(session, job, wanted)
         return {
             "files": files,
             "embedder": wanted.embedder,
-            "chunker": wanted.chunker,
-            "known": self._export_known(session, job, wanted),
+            "chunker": known["chunker"] if known and not files else wanted.chunker,
+            "known": known,
             "keep": wanted.base is not None,
             "remove": wanted.remove,
             "model_dir": str(self._settings.model_dir),
@@ -98,7 +99,12 @@ class IndexHandler:
         directory = self._workdir(job.id) / KNOWN
         directory.mkdir(parents=True, exist_ok=True)
         export_points(directory, self._store.points(earlier.id), stamp["embedder"]["dimension"])
-        return {"index": earlier.id, "directory": str(directory), "embedder": stamp["embedder"]}
+        return {
+            "index": earlier.id,
+            "directory": str(directory),
+            "embedder": stamp["embedder"],
+            "chunker": stamp["chunker"],
+        }
 
     def store(self, session: Session, job: JobRow, name: str, data: dict[str, Any]) -> None:
         """An indexing child hands over everything at its end, nothing in between."""

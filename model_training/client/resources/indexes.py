@@ -2,11 +2,28 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from collections.abc import Mapping
+from typing import Any, Literal, TypeVar
+
+from pydantic import BaseModel
 
 from model_training.client.transport import Transport
-from model_training.contracts.base import Page
+from model_training.contracts.base import Deleted, Page
 from model_training.contracts.indexes import Index, IndexCreate, QueryReply, QueryRequest
+from model_training.contracts.retrieval import (
+    FilterValue,
+    LabelledQuestion,
+    RestoreRequest,
+    RetrievalEvaluate,
+    RetrievalReport,
+    RetrievalTune,
+    SearchOptions,
+    SnapshotReply,
+    TuneReport,
+)
+
+Answer = TypeVar("Answer", bound=BaseModel)
+LONG_S = 600.0
 
 
 class Indexes:
@@ -15,9 +32,31 @@ class Indexes:
     def __init__(self, transport: Transport) -> None:
         self._transport = transport
 
-    def create(self, name: str, files: list[str], *, metadata: dict[str, str] | None = None) -> Index:
-        """Queue the building of an index from uploaded files of purpose `chunks`."""
-        body = IndexCreate(name=name, files=files, metadata=metadata or {})
+    def create(
+        self,
+        name: str,
+        files: list[str],
+        *,
+        embedder: str = "all-minilm-l6-v2",
+        chunker: str = "as uploaded",
+        metadata: dict[str, str] | None = None,
+    ) -> Index:
+        """Queue the building of an index, or of the next version of a name, from uploaded files of purpose `chunks`."""
+        body = IndexCreate(
+            name=name, files=files, embedder=embedder, chunker=chunker, metadata=metadata or {}
+        )
+        return self._transport.create(Index, "/v1/indexes", body)
+
+    def change(self, base: Index, *, files: list[str], remove: list[str], chunker: str) -> Index:
+        """Queue the next version of an index: passages of the files added or replaced by id, ids or paths removed."""
+        body = IndexCreate(
+            name=base.name,
+            files=files,
+            embedder=base.embedder,
+            chunker=chunker,
+            base=base.id,
+            remove=remove,
+        )
         return self._transport.create(Index, "/v1/indexes", body)
 
     def get(self, index_id: str) -> Index:
@@ -34,11 +73,68 @@ class Indexes:
         query: str,
         *,
         limit: int = 5,
-        mode: Literal["hybrid", "dense", "bm25"] = "hybrid",
+        mode: Literal["hybrid", "dense", "bm25"] | None = None,
+        filter: Mapping[str, FilterValue] | None = None,
+        options: SearchOptions | None = None,
     ) -> QueryReply:
-        """Search an index, by id or name."""
-        body = QueryRequest(query=query, limit=limit, mode=mode)
+        """Search an index, by id or name; what is not said is the index's own default."""
+        said: dict[str, Any] = (options or SearchOptions()).model_dump()
+        if mode is not None:
+            said["mode"] = mode
+        body = QueryRequest(query=query, limit=limit, filter=dict(filter or {}), **said)
+        return self._ask(QueryReply, index_id, "query", body)
+
+    def evaluate(
+        self,
+        index_id: str,
+        questions: list[LabelledQuestion],
+        *,
+        k: int = 10,
+        options: SearchOptions | None = None,
+    ) -> RetrievalReport:
+        """How well a search finds what labelled questions want."""
+        body = RetrievalEvaluate(questions=questions, k=k, **(options or SearchOptions()).model_dump())
+        return self._ask(RetrievalReport, index_id, "evaluate", body, timeout_s=LONG_S)
+
+    def tune(
+        self,
+        index_id: str,
+        questions: list[LabelledQuestion],
+        *,
+        k: int = 5,
+        metric: Literal["ndcg", "recall", "mrr"] = "ndcg",
+        store: bool = True,
+    ) -> TuneReport:
+        """Choose how an index is searched, on labelled questions."""
+        body = RetrievalTune(questions=questions, k=k, metric=metric, store=store)
+        return self._ask(TuneReport, index_id, "tune", body, timeout_s=LONG_S)
+
+    def delete(self, index_id: str) -> Deleted:
+        """Delete one version of an index."""
+        return self._transport.delete(Deleted, f"/v1/indexes/{index_id}")
+
+    def snapshot(self, index_id: str) -> SnapshotReply:
+        """Write a snapshot on the service's disk."""
+        response = self._transport.request("POST", f"/v1/indexes/{index_id}/snapshot", timeout_s=LONG_S)
+        return SnapshotReply.model_validate_json(response.content)
+
+    def restore(self, index_id: str, snapshot: str) -> Index:
+        """Put an index back from a snapshot."""
+        return self._ask(Index, index_id, "restore", RestoreRequest(snapshot=snapshot), timeout_s=LONG_S)
+
+    def _ask(
+        self,
+        reply: type[Answer],
+        index_id: str,
+        what: str,
+        body: BaseModel,
+        *,
+        timeout_s: float | None = None,
+    ) -> Answer:
         response = self._transport.request(
-            "POST", f"/v1/indexes/{index_id}/query", json=body.model_dump(mode="json")
+            "POST",
+            f"/v1/indexes/{index_id}/{what}",
+            json=body.model_dump(mode="json", exclude_none=True),
+            timeout_s=timeout_s,
         )
-        return QueryReply.model_validate_json(response.content)
+        return reply.model_validate_json(response.content)

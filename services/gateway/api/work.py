@@ -121,7 +121,8 @@ def list_comparisons(
 def get_index(gateway: Parts, who: Reader, index_id: JobId) -> Index:
     """State, size and embedder."""
     with gateway.database.session() as session:
-        return work.describe_index(jobs.require(session, who, index_id, JobKind.INDEX))
+        row = jobs.require(session, who, index_id, JobKind.INDEX)
+        return work.describe_index(row, repository.newest_index(session, who.project_id, index_id))
 
 
 @router.post(

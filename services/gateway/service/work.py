@@ -6,13 +6,14 @@ from collections.abc import Iterable
 
 from sqlalchemy.orm import Session
 
-from libs.common.db.tables import JobRow
-from libs.common.errors import InvalidInput
+from libs.common.db.tables import IndexRow, JobRow
+from libs.common.errors import InvalidInput, NotFound
 from model_training.contracts.comparisons import Comparison, ComparisonCreate
 from model_training.contracts.evaluations import Evaluation, EvaluationCreate, PromptSpec, SuiteSpec
 from model_training.contracts.files import FilePurpose
 from model_training.contracts.indexes import Index, IndexCreate
 from model_training.contracts.jobs import JobKind, JobState
+from services.gateway import repository
 from services.gateway.domain import Principal
 from services.gateway.service import files, jobs, models
 
@@ -21,6 +22,10 @@ def create_index(session: Session, principal: Principal, request: IndexCreate, m
     """Queue the building of an index."""
     for file_id in request.files:
         files.require(session, principal, file_id, FilePurpose.CHUNKS)
+    if request.base is not None and not repository.newest_index(session, principal.project_id, request.base):
+        raise NotFound(
+            f"There is no finished index {request.base!r}.", param="base", hint="`mt rag list` shows them."
+        )
     row = jobs.create(
         session, JobKind.INDEX, principal, request.model_dump(mode="json"), request.metadata, max_attempts
     )
@@ -78,8 +83,8 @@ def _check_suites(
             files.require(session, principal, prompt.examples_file, FilePurpose.FINE_TUNE)
 
 
-def describe_index(row: JobRow) -> Index:
-    """An index as the API shows it."""
+def describe_index(row: JobRow, built: IndexRow | None = None) -> Index:
+    """An index as the API shows it; `built` adds its tuned defaults."""
     result = row.result or {}
     return Index(
         id=row.id,
@@ -89,6 +94,7 @@ def describe_index(row: JobRow) -> Index:
         embedder=row.spec["embedder"],
         chunks=result.get("chunks", 0),
         dimension=result.get("dimension"),
+        search=built.stamp.get("search") if built else None,
         progress=jobs.progress_of(row),
         error=jobs.error_of(row),
     )
