@@ -9,7 +9,7 @@ import numpy as np
 
 from libs.common.statistics.clusters import Floats, cluster_sums
 from libs.common.statistics.intervals import Interval
-from libs.common.statistics.quantiles import normal_cdf, two_sided_t
+from libs.common.statistics.quantiles import normal_cdf, normal_quantile, two_sided_t
 
 BATCH_CELLS = 2_000_000
 
@@ -47,6 +47,46 @@ def bootstrap_mean(
     tail = normal_cdf(-math.sqrt(count / (count - 1)) * two_sided_t(1 - level, count - 1))
     low, high = np.percentile(means, [100 * tail, 100 * (1 - tail)])
     return Interval(float(low), float(high))
+
+
+def bca_mean(
+    values: Sequence[float] | Floats,
+    groups: Sequence[Hashable] | None = None,
+    *,
+    level: float = 0.95,
+    draws: int = 4_000,
+    seed: int = 0,
+) -> Interval:
+    """Bias-corrected and accelerated bootstrap interval for the mean, whole groups drawn together.
+
+    Percentiles at Φ(z₀ + (z₀ + z) / (1 - a (z₀ + z))), z the normal quantile of α/2 and 1 - α/2, z₀ that of the share of
+    draws below the mean (ties count half), and a = Σ d³ / (6 (Σ d²)^1.5), d the jackknife's deviations with one group
+    left out. Source: Efron, "Better bootstrap confidence intervals", JASA 82 (1987). Better than `bootstrap_mean` for
+    skewed values and 50 groups or more; with fewer it is too narrow.
+
+    Raises:
+        ValueError: no values, or `level` outside (0, 1).
+    """
+    plain = bootstrap_mean(
+        values, groups, level=level, draws=2, seed=seed
+    )  # checks, and the two degenerate cases
+    array = np.asarray(values, dtype=np.float64)
+    clusters = cluster_sums(array, range(array.size) if groups is None else groups)
+    if len(clusters.sums) == 1 or bool(np.all(array == array[0])):
+        return plain
+    means = _resampled_means(clusters.sums, clusters.sizes, draws, seed)
+    mean = float(clusters.sums.sum() / clusters.sizes.sum())
+    below = float((means < mean).mean() + (means == mean).mean() / 2)
+    bias = normal_quantile(min(max(below, 1 / draws), 1 - 1 / draws))
+    left_out = (clusters.sums.sum() - clusters.sums) / (clusters.sizes.sum() - clusters.sizes)
+    deviations = left_out.mean() - left_out
+    spread = float((deviations**2).sum())
+    pull = float((deviations**3).sum() / (6 * spread**1.5)) if spread > 0 else 0.0
+    ends: list[float] = []
+    for share in ((1 - level) / 2, (1 + level) / 2):
+        moved = bias + normal_quantile(share)
+        ends.append(float(np.percentile(means, 100 * normal_cdf(bias + moved / (1 - pull * moved)))))
+    return Interval(ends[0], ends[1])
 
 
 def bootstrap_difference(

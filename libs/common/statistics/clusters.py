@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
 
@@ -61,3 +62,19 @@ def design_effect(values: Floats, groups: Sequence[Hashable]) -> float:
         return most
     grouped = count / (count - 1) * float((clusters.sums**2).sum()) / n**2
     return float(min(max(grouped / (spread / (n * (n - 1))), 1.0), most))
+
+
+def clustered_standard_error(values: Floats, groups: Sequence[Hashable]) -> float:
+    """Standard error of the mean of `values`, shape (items,), where items of a group go together.
+
+    √(G/(G - 1) Σ_g (Σ_i (x_gi - x̄))²) / n. Source: Liang and Zeger, Biometrika 73 (1986), with the usual correction for few
+    groups; for evaluations: Miller, "Adding Error Bars to Evals" (2024), section 2.2. Infinite with one group.
+
+    Raises:
+        ValueError: as many groups as values are needed, one for each.
+    """
+    clusters = cluster_sums(values - values.mean(), groups)
+    count = len(clusters.sums)
+    if count < 2:
+        return math.inf
+    return float(np.sqrt(count / (count - 1) * (clusters.sums**2).sum()) / len(values))

@@ -1,4 +1,7 @@
-"""Intervals for rates: Wilson's, also for items that come in groups. Bootstraps are in `bootstrap`."""
+"""Intervals for rates: Wilson's, also for items that come in groups, the exact one, and the Bayesian one for few items.
+
+Bootstraps are in `bootstrap`.
+"""
 
 from __future__ import annotations
 
@@ -9,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from libs.common.statistics.clusters import design_effect
-from libs.common.statistics.quantiles import two_sided_z
+from libs.common.statistics.quantiles import beta_quantile, two_sided_z
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +53,48 @@ def wilson_interval(successes: float, n: float, level: float = 0.95) -> Interval
     low = 0.0 if successes == 0 else max(0.0, centre - half)
     high = 1.0 if successes == n else min(1.0, centre + half)
     return Interval(low, high)
+
+
+def clopper_pearson_interval(successes: int, n: int, level: float = 0.95) -> Interval:
+    """The exact interval for a proportion: it holds the truth at least as often as `level` says, and is wide for it.
+
+    Ends are quantiles of Beta(s, n - s + 1) at α/2 and of Beta(s + 1, n - s) at 1 - α/2. Source: Clopper and
+    Pearson, "The use of confidence or fiducial limits", Biometrika 26 (1934). With `n` = 0: [0, 1].
+
+    Raises:
+        ValueError: `successes` outside 0..n, or `level` outside (0, 1).
+    """
+    _check(successes, n, level)
+    tail = (1 - level) / 2
+    low = beta_quantile(tail, successes, n - successes + 1) if successes > 0 else 0.0
+    high = beta_quantile(1 - tail, successes + 1, n - successes) if successes < n else 1.0
+    return Interval(low, high)
+
+
+def beta_binomial_interval(
+    successes: int, n: int, level: float = 0.95, *, prior: tuple[float, float] = (1.0, 1.0)
+) -> Interval:
+    """The central credible interval of a rate: quantiles of Beta(a + s, b + n - s), (a, b) the prior; (1, 1) is flat.
+
+    Source: Bowyer, Aitchison and Ivanova, "Position: Don't use the CLT in LLM evals with fewer than a few hundred
+    datapoints" (ICML 2025), section 3.
+
+    Raises:
+        ValueError: `successes` outside 0..n, `level` outside (0, 1), or a prior that is not positive.
+    """
+    _check(successes, n, level)
+    if min(prior) <= 0:
+        raise ValueError(f"a prior must be positive, got {prior}")
+    a, b = prior[0] + successes, prior[1] + n - successes
+    tail = (1 - level) / 2
+    return Interval(beta_quantile(tail, a, b), beta_quantile(1 - tail, a, b))
+
+
+def _check(successes: float, n: float, level: float) -> None:
+    if not 0 <= successes <= n:
+        raise ValueError(f"successes must lie between 0 and n, got {successes} of {n}")
+    if not 0 < level < 1:
+        raise ValueError(f"level must lie between 0 and 1, got {level}")
 
 
 def clustered_wilson_interval(

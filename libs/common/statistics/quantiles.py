@@ -43,6 +43,21 @@ def normal_cdf(z: float) -> float:
     return float(special.ndtr(z))
 
 
+def beta_quantile(share: float, a: float, b: float) -> float:
+    """The value below which `share` of a Beta(a, b) distribution lies."""
+    return float(special.betaincinv(a, b, share))
+
+
+def log_beta(a: float, b: float) -> float:
+    """The logarithm of the beta function."""
+    return float(special.betaln(a, b))
+
+
+def normal_quantile(share: float) -> float:
+    """The value below which `share` of a normal distribution lies; infinite at 0 and 1."""
+    return float(special.ndtri(share))
+
+
 def fair_coin_cdf(heads: int, tosses: int) -> float:
     """The chance of at most `heads` heads in `tosses` of a fair coin."""
     return float(special.bdtr(heads, tosses, 0.5))
