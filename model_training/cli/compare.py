@@ -21,11 +21,20 @@ def compare(
         str | None, typer.Option("--model", "-m", help="The tuned model; default the newest.")
     ] = None,
     limit: Annotated[int | None, typer.Option(min=1, help="At most so many items of each suite.")] = None,
+    again: Annotated[
+        str | None, typer.Option(help="Run this comparison (cmp_…) again, and say what changed.")
+    ] = None,
     config: FileOption = None,
     settings: SetOption = None,
 ) -> None:
     """Compare ways to answer and follow the job."""
-    from model_training.comparison_service.main import main
+    from model_training.comparison_service.main import main, reproduce
+
+    if again is not None:
+        reproduce(
+            again, ComparisonConfig.load(config, overrides=ComparisonConfig.parse_settings(settings or []))
+        )
+        return
 
     given: dict[str, Any] = {
         "test_queries": queries,

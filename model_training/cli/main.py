@@ -11,6 +11,7 @@ from model_training.cli.chat import chat
 from model_training.cli.compare import compare
 from model_training.cli.console import out
 from model_training.cli.demo import demo
+from model_training.cli.deploy import deploy
 from model_training.cli.doctor import doctor
 from model_training.cli.evaluate import evaluate
 from model_training.cli.group import Group
@@ -48,7 +49,7 @@ MACHINE, WORK, LOOK = "The platform on this machine", "Work", "Look and prepare"
 
 for command in (platform.up, platform.status, platform.down, platform.logs, doctor):
     app.command(rich_help_panel=MACHINE)(command)
-for command in (demo, train, evaluate, compare, chat):
+for command in (demo, train, evaluate, compare, deploy, chat):
     app.command(rich_help_panel=WORK)(command)
 app.add_typer(dataset.app, name="dataset", rich_help_panel=LOOK)
 app.add_typer(config.app, name="config", rich_help_panel=LOOK)

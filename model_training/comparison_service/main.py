@@ -11,6 +11,8 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
+import yaml
+from pydantic import ValidationError
 from rich.markup import escape
 from rich.text import Text
 
@@ -20,6 +22,7 @@ from model_training.cli.session import connect
 from model_training.client.client import Client
 from model_training.client.data import data_files, upload_data
 from model_training.client.outputs import write_bytes
+from model_training.comparison_service.changes import changes
 from model_training.config.comparison_config import ComparisonConfig
 from model_training.contracts.comparisons import (
     ArmSpec,
@@ -27,6 +30,7 @@ from model_training.contracts.comparisons import (
     ComparisonCreate,
     ComparisonReport,
     Prices,
+    Profile,
     SideBySide,
     Verdict,
 )
@@ -78,6 +82,40 @@ def main(config: ComparisonConfig | None = None) -> ComparisonResult:
     return result
 
 
+def reproduce(comparison_id: str, config: ComparisonConfig) -> ComparisonResult:
+    """Ask for a comparison again, exactly as it was asked for, and print what came out otherwise.
+
+    Evaluations that the first run was given are run anew where the suites are known: a copy would reproduce itself.
+
+    Raises:
+        UserError: there is no finished comparison of that id, or the new one failed.
+    """
+    with connect() as client:
+        first = client.comparisons.get(comparison_id)
+        if first.request is None or first.report is None:
+            raise UserError(
+                f"{comparison_id} has no report to compare with; its state is {first.state.value}.",
+                hint=f"mt jobs watch {comparison_id} follows it.",
+            )
+        queued = client.comparisons.create(_anew(first.request, comparison_id))
+        watch(client, queued.id, title=f"repeat {comparison_id}")
+        result = collect(client, queued.id, Path(config.output_dir))
+        before = list(client.comparisons.items(comparison_id))
+    for sentence in changes(first.report, result.report, before, result.answers):
+        out.print(escape(sentence), soft_wrap=True)
+    out.print(f"Report: {result.report_path}", soft_wrap=True)
+    return result
+
+
+def _anew(request: ComparisonCreate, of: str) -> ComparisonCreate:
+    arms = (
+        [arm.model_copy(update={"evaluation": None}) for arm in request.arms]
+        if request.suites
+        else request.arms
+    )
+    return request.model_copy(update={"arms": arms, "metadata": {**request.metadata, "repeats": of}})
+
+
 def prepare(client: Client, config: ComparisonConfig) -> ComparisonCreate:
     """Everything that the comparison needs: index, models, items; the request that names them."""
     tuned = _tuned(client, config) if any("tuned" in arm for arm in config.arms) else None
@@ -90,7 +128,8 @@ def prepare(client: Client, config: ComparisonConfig) -> ComparisonCreate:
         suites=suites_of(client, names, config.evaluation_file, config.limit),
         test_queries=config.test_queries,
         prompt=prompt_of(client, config.shots, config.examples_file, config.max_tokens),
-        prices=Prices(machine_hour_usd=config.machine_hour_usd),
+        prices=Prices(machine_hour_usd=config.machine_hour_usd, wrong_answer_usd=config.wrong_answer_usd),
+        profiles=[read_profile(path) for path in config.profiles],
         alpha=config.alpha,
         smallest_useful_difference=config.smallest_useful_difference,
         training_job=config.training_job or (tuned.job_id if tuned else None),
@@ -103,7 +142,7 @@ def collect(client: Client, comparison_id: str, directory: Path) -> ComparisonRe
     comparison = client.comparisons.get(comparison_id)
     paths = {
         fmt: write_bytes(directory / f"report.{fmt}", client.comparisons.report(comparison_id, fmt))
-        for fmt in ("html", "md", "json")
+        for fmt in ("html", "md", "json", "csv")
     }
     return ComparisonResult(
         comparison=comparison,
@@ -113,6 +152,26 @@ def collect(client: Client, comparison_id: str, directory: Path) -> ComparisonRe
         report_md=paths["md"],
         report_json=paths["json"],
     )
+
+
+def read_profile(path: str) -> Profile:
+    """A use of the answers, from a YAML file like those in `services/comparator/profiles`.
+
+    Raises:
+        UserError: the file cannot be read, or a field of it is unknown or wrong.
+    """
+    try:
+        return Profile.model_validate(yaml.safe_load(Path(path).read_text(encoding="utf-8")))
+    except OSError as error:
+        raise UserError(f"profiles: {path} cannot be read: {error.strerror}.") from error
+    except yaml.YAMLError as error:
+        raise UserError(f"profiles: {path} is no YAML: {error}.") from error
+    except ValidationError as error:
+        first = error.errors()[0]
+        field = ".".join(str(part) for part in first["loc"]) or "the whole"
+        raise UserError(
+            f"profiles: {path}, {field}: {first['msg']}.", hint=f"Fields: {', '.join(Profile.model_fields)}."
+        ) from error
 
 
 def _tuned(client: Client, config: ComparisonConfig) -> ModelObject | None:

@@ -59,6 +59,11 @@ class ComparisonConfig(BaseConfig):
     """Longest answer in tokens."""
     machine_hour_usd: float = Field(default=0.10, ge=0, le=10_000)
     """What an hour of the machine costs in US dollars; the default is a small two-core cloud machine."""
+    wrong_answer_usd: float = Field(default=0.0, ge=0, le=1e6)
+    """What a wrong answer costs you in US dollars; 0 leaves quality out of the break-even."""
+    profiles: list[str] = Field(default=[], max_length=20)
+    """YAML files with uses of your own, shown beside `ide_assistant`, `docs_qa`, `batch_codegen` and `on_prem_small_gpu`:
+    what right and wrong answers, waiting and renewal cost there."""
     alpha: float = Field(default=0.05, gt=0, lt=0.5)
     """Risk of calling a difference real that is none, over all pairs of arms together."""
     smallest_useful_difference: float = Field(default=0.05, gt=0, lt=1)

@@ -21,10 +21,40 @@ class ArmSpec(Wire):
     evaluation: Reference | None = None
 
 
-class Prices(Wire):
-    """What compute costs, in US dollars. The default is an hour of a two-core cloud machine."""
+Dollars = Annotated[Number, Field(ge=0, le=1e6)]
 
-    machine_hour_usd: Annotated[Number, Field(ge=0, le=1e6)] = 0.10
+
+class Prices(Wire):
+    """What answering costs, and what changes cost, in US dollars. The default is an hour of a two-core cloud machine."""
+
+    machine_hour_usd: Dollars = 0.10
+    million_prompt_tokens_usd: Dollars = Field(
+        default=0.0, description="For a model that is billed by token."
+    )
+    million_completion_tokens_usd: Dollars = 0.0
+    wrong_answer_usd: Dollars = Field(
+        default=0.0, description="What a wrong answer costs you; 0 leaves quality out of the break-even."
+    )
+
+
+class Profile(Wire):
+    """What a use of the answers values: utility of an answer = right - wrong - waiting - what it cost to give.
+
+    Training and indexing are paid again at each change of the library, and spread over the month's questions.
+    """
+
+    name: Annotated[Name, Field(max_length=64)] = Field(examples=["ide_assistant"])
+    description: str = Field(default="", max_length=500)
+    right_answer_usd: Dollars = Field(default=0.05, description="What a right answer is worth.")
+    wrong_answer_usd: Dollars = Field(default=0.02, description="What a wrong answer costs.")
+    waiting_hour_usd: Dollars = Field(default=0.0, description="What an hour of waiting for answers costs.")
+    questions_per_month: Annotated[Number, Field(gt=0, le=1e12)] = 10_000
+    changes_per_month: Annotated[Number, Field(ge=0, le=1e6)] = Field(
+        default=1.0, description="How often the library changes, and training and index are renewed."
+    )
+    max_latency_p95_s: Annotated[Number, Field(gt=0)] | None = Field(
+        default=None, description="An arm that is slower is no choice."
+    )
 
 
 class ComparisonCreate(Wire):
@@ -46,6 +76,9 @@ class ComparisonCreate(Wire):
     )
     prompt: PromptSpec = PromptSpec()
     prices: Prices = Prices()
+    profiles: list[Profile] = Field(
+        default=[], max_length=20, description="Uses of your own, beside the four that are always shown."
+    )
     alpha: Annotated[Number, Field(gt=0, lt=0.5)] = 0.05
     smallest_useful_difference: Annotated[Number, Field(gt=0, lt=1)] = 0.05
     training_job: Reference | None = Field(
@@ -84,6 +117,10 @@ class ArmResult(Reply):
     """Seconds of the machine that the answers took; what `cost_usd` is made of."""
     effort: int = 0
     """What the arm takes to run, as a rank: base 0, retrieval 1, tuned 2, both 3."""
+    fixed_cost_usd: float = 0.0
+    """What training and indexing cost, once per version of the library."""
+    cost_per_correct_usd: float | None = None
+    """Cost of the answers by right answers; None where none is right."""
 
 
 class PairResult(Reply):
@@ -118,6 +155,89 @@ class Verdict(Reply):
     notes: list[str] = []
 
 
+class BreakEven(Reply):
+    """After how many questions the dearer-to-set-up arm `b` has paid for itself against `a`, with a 95% set.
+
+    The saving per question may have either sign, so the set may hold "never" and "from the first question".
+    """
+
+    a: str
+    b: str
+    extra_fixed_usd: float
+    saving_usd: float
+    """Per question, the wrong answers' price included; negative where `b` loses."""
+    saving_low: float | None
+    """None: the items bound it on neither side."""
+    saving_high: float | None
+    questions: float | None
+    """None: by the measured saving, never."""
+    low: float | None
+    """The fewest questions that the evidence allows; None: none, however many."""
+    high: float | None
+    """The most; None: there is no upper end, so "never" cannot be ruled out."""
+    words: str
+
+
+class KindResult(Reply):
+    """One kind of question, or one source of questions: how often each arm is right there, and which it favours."""
+
+    by: Literal["form", "package"]
+    name: str
+    n: int
+    rates: dict[str, float]
+    favours: str | None = None
+    """The arm that the verdict's rules choose there, p-values adjusted over all kinds; None: not told."""
+    words: str
+
+
+class ProfileResult(Reply):
+    """One use: what an answer of each arm is worth there, and which arm that makes the choice."""
+
+    profile: Profile
+    recommended: str | None
+    utility_usd: dict[str, float]
+    """By arm: dollars per 1,000 questions."""
+    lead_low: float | None = None
+    lead_high: float | None = None
+    """95% interval of the lead over the next best, dollars per 1,000 questions."""
+    stability: float | None = None
+    """Share of 500 draws of the values, each up to about a factor of four off, in which the choice is the same."""
+    excluded: dict[str, str] = {}
+    words: str
+    flips: list[str] = []
+    """What would have to be assumed for another choice."""
+
+
+class Finding(Reply):
+    """Items that failed for one reason, and what to do about it."""
+
+    kind: Literal[
+        "not_found", "not_used", "lost", "form", "function", "suspect_reference", "cut_short", "unsolved"
+    ]
+    title: str
+    count: int
+    of: int
+    items: list[str]
+    """Ids of the first twenty."""
+    advice: str
+
+
+class Deployment(Reply):
+    """How to put the recommended arm, or the simplest one until more is known, to work here."""
+
+    arm: str
+    model: str
+    """What to name as `model` in a request."""
+    steps: list[str]
+    latency_p50_s: float
+    latency_p95_s: float
+    routes: dict[str, str] = {}
+    """By kind of question: an arm that is proven better there."""
+    watch: dict[str, float] = {}
+    """Thresholds: below or above them, look again."""
+    look_again: list[str] = []
+
+
 class ComparisonReport(Reply):
     """`report.json`."""
 
@@ -133,6 +253,15 @@ class ComparisonReport(Reply):
     environment: dict[str, Any] = {}
     rules: dict[str, Any] = {}
     """What the verdict was made by: alpha, smallest useful difference, prices, seed, the primary metric."""
+    break_even: list[BreakEven] = []
+    kinds: list[KindResult] = []
+    profiles: list[ProfileResult] = []
+    pareto: list[str] = []
+    """Arms that no other arm beats in rate, 95th percentile of time and cost at once."""
+    findings: list[Finding] = []
+    deployment: Deployment | None = None
+    leaked: list[str] = []
+    """Items whose question was found in a passage that retrieval returned: then there is no verdict."""
 
 
 class SideBySide(Reply):
@@ -153,6 +282,8 @@ class Comparison(Reply):
     state: JobState
     created_at: datetime
     arms: list[ArmSpec]
+    request: ComparisonCreate | None = None
+    """What was asked for; the same request compares again."""
     report: ComparisonReport | None = None
     progress: JobProgress = JobProgress()
     error: JobError | None = None

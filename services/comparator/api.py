@@ -34,7 +34,7 @@ def make_router(comparisons: Comparisons, internal_token: str) -> APIRouter:
         return comparisons.items(comparison_id, after, limit)
 
     @router.get("/{comparison_id}/report.{format}", summary="The report", response_class=FileResponse)
-    def get_report(comparison_id: str, format: Literal["html", "md", "json"]) -> FileResponse:
+    def get_report(comparison_id: str, format: Literal["html", "md", "json", "csv"]) -> FileResponse:
         return FileResponse(comparisons.report(comparison_id, format), media_type=MEDIA_TYPES[format])
 
     return router

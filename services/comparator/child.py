@@ -12,6 +12,7 @@ from libs.common.jobs.child import ChildContext, run_child
 from model_training.contracts.chat import ChatMessage
 from services.comparator.adapters.gateway_http import GatewayPlatform
 from services.comparator.adapters.machine import describe_machine
+from services.comparator.adapters.profile_files import shipped_profiles
 from services.comparator.adapters.report_pages import render_html, render_markdown
 from services.comparator.service.gathering import Gatherer
 from services.comparator.service.running import REPORT, Pages, Plan, compare, write_report
@@ -37,9 +38,10 @@ def work(context: ChildContext) -> dict[str, Any]:
         gatherer = Gatherer(
             context, platform, plan.request, settings.comparator_poll_s, _shots(context.spec.get("shots", {}))
         )
-        report, items = compare(plan, gatherer, platform, machine=describe_machine)
+        found = compare(plan, gatherer, platform, machine=describe_machine, profiles=shipped_profiles())
     context.progress(999, 1000, "Writing the report")
-    write_report(context.workdir, report, items, Pages(render_html, render_markdown))
+    report = found.report
+    write_report(context.workdir, found, Pages(render_html, render_markdown))
     context.event(report.verdict.reason, type="verdict", data=report.verdict.model_dump(mode="json"))
     return {"report": REPORT, "verdict": report.verdict.model_dump(mode="json")}
 

@@ -42,6 +42,10 @@ class Platform(Protocol):
         """A fine-tuning job."""
         ...
 
+    def indexing_seconds(self, index: str) -> float | None:
+        """How long building an index took; None if that is not known any more."""
+        ...
+
     def metrics(self, job_id: str) -> list[MetricPoint]:
         """All points that a job measured, in order."""
         ...

@@ -36,6 +36,6 @@ class Comparisons:
             lambda after: self._transport.get(Page[SideBySide], path, {"after": after, "limit": limit})
         )
 
-    def report(self, comparison_id: str, fmt: Literal["html", "md", "json"] = "html") -> bytes:
+    def report(self, comparison_id: str, fmt: Literal["html", "md", "json", "csv"] = "html") -> bytes:
         """The finished report as a file's content."""
         return self._transport.request("GET", f"/v1/comparisons/{comparison_id}/report.{fmt}").content

@@ -5,6 +5,8 @@ from __future__ import annotations
 import re
 from typing import Any
 
+from model_training.contracts.comparisons import BreakEven
+from services.comparator.domain.break_even import when
 from services.comparator.domain.costs import dollars
 from services.comparator.domain.words import p_value
 
@@ -16,6 +18,8 @@ FILTERS = (
     "bare_p",
     "seconds",
     "usd",
+    "money",
+    "pays",
     "number",
     "visible",
     "cut",
@@ -74,6 +78,16 @@ def seconds(value: float | None) -> str:
 def usd(amount: float | None) -> str:
     """`$0.10`, `$0.0042`; a dash for what is not known."""
     return "–" if amount is None else dollars(amount)
+
+
+def money(amount: float) -> str:
+    """`$4.80`, `−$0.35`: dollars of either sign, to the cent, or to two digits where they are less."""
+    return f"−{dollars(-amount)}" if amount < 0 else dollars(amount)
+
+
+def pays(found: BreakEven) -> str:
+    """When an arm has paid for itself, without the sentence around it."""
+    return when(found)
 
 
 def number(value: float | None) -> str:

@@ -13,6 +13,7 @@ from libs.common.errors import JobFailure
 from model_training.contracts.chat import ChatMessage, ChatReply, ChatRequest
 from model_training.contracts.evaluations import Evaluation, EvaluationCreate, ItemResult
 from model_training.contracts.fine_tuning import FineTuningJob
+from model_training.contracts.indexes import Index
 from model_training.contracts.jobs import Job, MetricPoint
 from model_training.contracts.problems import Problem
 
@@ -64,6 +65,17 @@ class GatewayPlatform:
 
     def training(self, job_id: str) -> FineTuningJob:
         return FineTuningJob.model_validate(self._call("GET", f"/v1/fine_tuning/jobs/{job_id}"))
+
+    def indexing_seconds(self, index: str) -> float | None:
+        try:
+            job = self.job(Index.model_validate(self._call("GET", f"/v1/indexes/{index}")).id)
+        except JobFailure as failure:
+            if failure.error.code == "not_found":
+                return None
+            raise
+        return (
+            (job.finished_at - job.started_at).total_seconds() if job.started_at and job.finished_at else None
+        )
 
     def metrics(self, job_id: str) -> list[MetricPoint]:
         points: list[MetricPoint] = []

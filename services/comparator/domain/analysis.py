@@ -5,14 +5,31 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from model_training.contracts.comparisons import ArmResult, ComparisonCreate, PairResult, SideBySide, Verdict
+from model_training.contracts.comparisons import (
+    ArmResult,
+    BreakEven,
+    ComparisonCreate,
+    Finding,
+    KindResult,
+    PairResult,
+    Profile,
+    ProfileResult,
+    SideBySide,
+    Verdict,
+)
 from model_training.contracts.evaluations import ItemResult
 from services.comparator.domain.arms import Arm, PairedItems, pair
+from services.comparator.domain.break_even import break_evens
 from services.comparator.domain.case import Case
 from services.comparator.domain.costs import cost_notes
+from services.comparator.domain.economics import Setup
+from services.comparator.domain.findings import find, proposals
+from services.comparator.domain.kinds import by_kind
+from services.comparator.domain.leaks import leaked_items
 from services.comparator.domain.notes import evidence_notes
+from services.comparator.domain.profiles import judge
 from services.comparator.domain.results import arm_result, primary_pairs, secondary_pairs
-from services.comparator.domain.verdict import decide
+from services.comparator.domain.verdict import decide, spoilt
 
 
 @dataclass(frozen=True)
@@ -23,6 +40,12 @@ class Analysis:
     pairs: list[PairResult]
     verdict: Verdict
     items: list[SideBySide]
+    break_even: list[BreakEven]
+    kinds: list[KindResult]
+    profiles: list[ProfileResult]
+    findings: list[Finding]
+    proposals: list[dict[str, str]]
+    leaked: list[str]
 
 
 def analyse(
@@ -30,22 +53,24 @@ def analyse(
     arms: Sequence[Arm],
     *,
     items_available: int | None = None,
-    training_s: float | None = None,
+    setup: Setup | None = None,
     free: Mapping[str, Sequence[ItemResult]] | None = None,
+    profiles: Sequence[Profile] = (),
 ) -> Analysis:
     """Pair the answers, test the differences and decide.
 
     Args:
         items_available: items that the suites hold beyond those asked; None if unknown.
-        training_s: machine seconds that training took; None if nothing was trained or it is unknown.
+        setup: what training and indexing took; None if nothing of it is known.
         free: by arm, answers to questions without a reference; shown, and never graded.
+        profiles: uses to judge the arms in, beside those of the request.
 
     Raises:
         InvalidInput: the arms did not answer the same items.
     """
     paired = pair(arms)
-    free = free or {}
-    results = [arm_result(arm, paired, request.prices, free.get(arm.name, ())) for arm in paired.arms]
+    free, setup = free or {}, setup or Setup()
+    results = [arm_result(arm, paired, request.prices, free.get(arm.name, ()), setup) for arm in paired.arms]
     graded = bool(paired.ids)
     primary = primary_pairs(paired) if graded else []
     secondary = secondary_pairs(paired, request.seed) if graded else []
@@ -56,18 +81,27 @@ def analyse(
         smallest_useful=request.smallest_useful_difference,
         items_available=items_available,
     )
-    verdict = decide(case)
-    tuned = frozenset(arm.name for arm in arms if arm.is_tuned)
+    leaked = leaked_items(paired)
+    verdict = spoilt(case, leaked) if leaked else decide(case)
+    trained_s = setup.training_s if any(arm.is_tuned for arm in arms) else None
     notes = [
         *verdict.notes,
         *evidence_notes(case, paired, secondary, verdict),
-        *cost_notes(results, tuned, training_s, request.prices),
+        *cost_notes(results, trained_s, request.prices),
     ]
+    subject = verdict.recommended or max(results, key=lambda arm: arm.correct).name
+    uses = [*request.profiles, *profiles] if graded else []
     return Analysis(
         arms=results,
         pairs=[evidence.result for evidence in primary] + secondary,
         verdict=verdict.model_copy(update={"notes": notes}),
         items=side_by_side(paired) + _free_side_by_side(free),
+        break_even=break_evens(paired, setup, request.prices, request.seed),
+        kinds=by_kind(paired, alpha=request.alpha, smallest_useful=request.smallest_useful_difference),
+        profiles=[judge(use, paired, results, setup, request.prices, request.seed) for use in uses],
+        findings=find(paired, subject),
+        proposals=proposals(paired, subject),
+        leaked=leaked,
     )
 
 

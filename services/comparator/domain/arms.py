@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from libs.common.errors import InvalidInput
@@ -60,8 +60,12 @@ class PairedItems:
 
     def within(self, suite: str) -> PairedItems:
         """The items of one suite."""
+        return self.where(lambda item: item.suite == suite)
+
+    def where(self, wanted: Callable[[ItemResult], bool]) -> PairedItems:
+        """The items that are wanted, judged by the first arm's answer; every arm was asked the same."""
         first = self.arms[0].items
-        return PairedItems(self.arms, [i for i in self.ids if first[i].suite == suite], self.left_out)
+        return PairedItems(self.arms, [i for i in self.ids if wanted(first[i])], self.left_out)
 
 
 def effort_of(model: str) -> int:

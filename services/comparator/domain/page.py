@@ -21,6 +21,7 @@ from services.comparator.domain.charts import (
     suite_chart,
 )
 from services.comparator.domain.dataset_view import DatasetView, build_dataset_view
+from services.comparator.domain.differences import difference
 from services.comparator.domain.results import PRIMARY
 
 MAX_CARDS = 1_000
@@ -43,6 +44,8 @@ class AnswerView:
     arm: str
     answer: ItemResult
     sources: list[SourceView]
+    difference: list[tuple[str, str]]
+    """Words of a wrong answer against its reference: `same`, `missing` or `added`; empty where it says nothing."""
 
 
 @dataclass(frozen=True)
@@ -116,7 +119,12 @@ def _most_telling(cards: list[ItemCard]) -> list[ItemCard]:
 
 def _card(item: SideBySide, order: Sequence[str]) -> ItemCard:
     answers = [
-        AnswerView(name, item.answers[name], [_source(source) for source in item.answers[name].sources])
+        AnswerView(
+            name,
+            item.answers[name],
+            [_source(source) for source in item.answers[name].sources],
+            difference(item.reference, item.answers[name]),
+        )
         for name in order
         if name in item.answers
     ]

@@ -34,6 +34,16 @@ def all_at_floor(best: ArmResult) -> str:
     )
 
 
+def leaked(ids: Sequence[str], n: int) -> str:
+    """The passages hold items."""
+    named = listed(list(ids[:5])) if len(ids) <= 5 else f"{', '.join(ids[:5])} and {len(ids) - 5:,} more"
+    return (
+        f"No verdict: {items(len(ids))} of {n:,} {'stands' if len(ids) == 1 else 'stand'} word for word in the passages "
+        f"that retrieval returned ({named}), so an arm that retrieves was shown the exam. Take these pages out of "
+        "the index, or these items out of the suites, and compare again."
+    )
+
+
 def settled(case: Case, chosen: ArmResult) -> str:
     """The chosen arm against the simpler ones, and why no costlier one."""
     rest = case.costlier(chosen)

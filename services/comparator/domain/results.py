@@ -19,6 +19,7 @@ from model_training.contracts.comparisons import ArmResult, PairResult, Prices
 from model_training.contracts.evaluations import ItemResult
 from services.comparator.domain.arms import Arm, PairedItems
 from services.comparator.domain.costs import cost_usd
+from services.comparator.domain.economics import Setup, answer_costs
 
 PRIMARY = "correct"
 """The metric that the verdict stands on: the share of all items answered correctly."""
@@ -42,7 +43,9 @@ class PairEvidence:
     design_effect: float
 
 
-def arm_result(arm: Arm, items: PairedItems, prices: Prices, free: Sequence[ItemResult] = ()) -> ArmResult:
+def arm_result(
+    arm: Arm, items: PairedItems, prices: Prices, free: Sequence[ItemResult] = (), setup: Setup | None = None
+) -> ArmResult:
     """One arm over the common items. Rates carry Wilson intervals, widened where items share a group.
 
     Where nothing was graded, times, tokens and cost are those of the `free` answers.
@@ -53,6 +56,7 @@ def arm_result(arm: Arm, items: PairedItems, prices: Prices, free: Sequence[Item
     correct = [answer.correct for answer in answers]
     interval = clustered_wilson_interval(correct, items.groups if answers else [])
     machine_s = _machine_seconds(arm, asked)
+    cost = float(answer_costs(arm, items, prices).sum()) if answers else cost_usd(machine_s, prices)
     return ArmResult(
         name=arm.name,
         model=arm.model,
@@ -69,8 +73,10 @@ def arm_result(arm: Arm, items: PairedItems, prices: Prices, free: Sequence[Item
         prompt_tokens=sum(answer.prompt_tokens for answer in asked),
         completion_tokens=sum(answer.completion_tokens for answer in asked),
         machine_s=machine_s,
-        cost_usd=cost_usd(machine_s, prices),
+        cost_usd=cost,
         effort=arm.effort,
+        fixed_cost_usd=(setup or Setup()).cost_of(arm, prices),
+        cost_per_correct_usd=cost / sum(correct) if any(correct) else None,
     )
 
 
@@ -88,10 +94,10 @@ def _suite_numbers(arm: Arm, items: PairedItems) -> dict[str, float]:
 
 
 def _machine_seconds(arm: Arm, answers: Sequence[ItemResult]) -> float:
-    """The evaluation's time, by the share of its items that count; else the latencies' sum, an upper bound."""
-    if arm.machine_s is None or not arm.items:
-        return sum(answer.latency_s for answer in answers)
-    return arm.machine_s * len(answers) / len(arm.items)
+    """The evaluation's time, by the answers' share in its latencies; else the latencies' sum, an upper bound."""
+    waited = sum(answer.latency_s for answer in answers)
+    total = sum(item.latency_s for item in arm.items.values())
+    return waited if arm.machine_s is None or total == 0 else arm.machine_s * waited / total
 
 
 def _mean(values: Sequence[float]) -> float:
@@ -107,7 +113,7 @@ def _mean_score(answers: Sequence[ItemResult], key: str) -> float | None:
 
 def primary_pairs(items: PairedItems) -> list[PairEvidence]:
     """Every pair on the primary metric, p-values adjusted by Holm over all pairs."""
-    return _adjusted([_rate_pair(a, b, items, PRIMARY) for a, b in combinations(items.arms, 2)])
+    return _adjusted([rate_pair(a, b, items, PRIMARY) for a, b in combinations(items.arms, 2)])
 
 
 def secondary_pairs(items: PairedItems, seed: int) -> list[PairResult]:
@@ -117,7 +123,7 @@ def secondary_pairs(items: PairedItems, seed: int) -> list[PairResult]:
         of_suite = items.within(suite)
         arms = list(combinations(items.arms, 2))
         if len(items.suites) > 1:
-            results += _adjusted([_rate_pair(a, b, of_suite, f"{PRIMARY}:{suite}") for a, b in arms])
+            results += _adjusted([rate_pair(a, b, of_suite, f"{PRIMARY}:{suite}") for a, b in arms])
         if _graded_by_degree(of_suite):
             results += _adjusted([_score_pair(a, b, of_suite, f"score:{suite}", seed) for a, b in arms])
     return [evidence.result for evidence in results]
@@ -127,7 +133,8 @@ def _graded_by_degree(items: PairedItems) -> bool:
     return any(answer.score != float(answer.correct) for arm in items.arms for answer in items.of(arm))
 
 
-def _rate_pair(a: Arm, b: Arm, items: PairedItems, metric: str) -> PairEvidence:
+def rate_pair(a: Arm, b: Arm, items: PairedItems, metric: str) -> PairEvidence:
+    """The difference in rate, with its interval and an unadjusted test."""
     right_a = np.array([answer.correct for answer in items.of(a)], dtype=bool)
     right_b = np.array([answer.correct for answer in items.of(b)], dtype=bool)
     groups, difference = items.groups, right_b.astype(np.float64) - right_a.astype(np.float64)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from model_training.contracts.comparisons import ArmResult, Verdict
 from services.comparator.domain import reasons
 from services.comparator.domain.case import Case, Relation
@@ -43,6 +45,11 @@ def _no_case(case: Case) -> Verdict | None:
     if all(arm.pass_rate <= FLOOR for arm in case.arms):
         return _without(case, reasons.all_at_floor(max(case.arms, key=lambda arm: arm.correct)))
     return None
+
+
+def spoilt(case: Case, leaked: Sequence[str]) -> Verdict:
+    """The verdict where retrieval handed out the items themselves: none."""
+    return _without(case, reasons.leaked(leaked, case.n))
 
 
 def _without(case: Case, reason: str) -> Verdict:

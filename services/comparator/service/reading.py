@@ -11,7 +11,13 @@ from libs.common.db.engine import Database
 from libs.common.db.tables import JobRow
 from libs.common.errors import Conflict, NotFound
 from model_training.contracts.base import Page
-from model_training.contracts.comparisons import ArmSpec, Comparison, ComparisonReport, SideBySide
+from model_training.contracts.comparisons import (
+    ArmSpec,
+    Comparison,
+    ComparisonCreate,
+    ComparisonReport,
+    SideBySide,
+)
 from model_training.contracts.jobs import JobError, JobProgress, JobState
 from services.comparator import repository
 
@@ -19,6 +25,7 @@ MEDIA_TYPES = {
     "html": "text/html; charset=utf-8",
     "md": "text/markdown; charset=utf-8",
     "json": "application/json",
+    "csv": "text/csv; charset=utf-8",
 }
 
 
@@ -46,6 +53,7 @@ class Comparisons:
             state=JobState(job.state),
             created_at=job.created_at,
             arms=[ArmSpec.model_validate(arm) for arm in job.spec["arms"]],
+            request=ComparisonCreate.model_validate(job.spec),
             report=report,
             progress=JobProgress.model_validate(job.progress or {}),
             error=JobError.model_validate(job.error) if job.error else None,
@@ -77,7 +85,7 @@ class Comparisons:
         """
         if format not in MEDIA_TYPES:
             raise NotFound(
-                f"There is no report in {format!r}.", param="format", hint="html, md and json are."
+                f"There is no report in {format!r}.", param="format", hint="html, md, json and csv are."
             )
         return self._directory(self._job(comparison_id)) / f"report.{format}"
 

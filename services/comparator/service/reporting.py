@@ -12,6 +12,8 @@ from model_training.contracts.comparisons import ComparisonCreate, ComparisonRep
 from services.comparator.domain.analysis import Analysis
 from services.comparator.domain.arms import RAG_PREFIX, Arm
 from services.comparator.domain.costs import cost_usd
+from services.comparator.domain.deployment import deployment
+from services.comparator.domain.profiles import pareto
 from services.comparator.domain.results import PRIMARY
 from services.comparator.ports import Platform
 
@@ -37,11 +39,19 @@ def compose(
         model=_model_facts(arms),
         prompts={arm.name: _prompt_facts(arm, analysis) for arm in arms},
         environment=environment | {"machine_hour_usd": request.prices.machine_hour_usd},
+        break_even=analysis.break_even,
+        kinds=analysis.kinds,
+        profiles=analysis.profiles,
+        pareto=pareto(analysis.arms),
+        findings=analysis.findings,
+        deployment=deployment(analysis.arms, analysis.verdict, analysis.kinds),
+        leaked=analysis.leaked,
         rules={
             "primary_metric": PRIMARY,
             "alpha": request.alpha,
             "smallest_useful_difference": request.smallest_useful_difference,
             "seed": request.seed,
+            "prices": request.prices.model_dump(mode="json"),
         },
     )
 
@@ -67,6 +77,17 @@ def _model_facts(arms: Sequence[Arm]) -> dict[str, Any]:
                 key: known[key] for key in ("hub_id", "parameters", "context_length", "licence", "instructed")
             }
     return {"arms": {arm.name: arm.model for arm in arms}, "catalogue": catalogue}
+
+
+def indexing_seconds(platform: Platform, request: ComparisonCreate) -> dict[str, float]:
+    """By index name: how long building it took. An index whose job is not known any more is left out."""
+    names = {
+        arm.model.removeprefix(RAG_PREFIX).partition("@")[0]
+        for arm in request.arms
+        if arm.model.startswith(RAG_PREFIX)
+    }
+    seconds = {name: platform.indexing_seconds(name) for name in sorted(names)}
+    return {name: taken for name, taken in seconds.items() if taken is not None}
 
 
 def training_facts(platform: Platform, request: ComparisonCreate) -> dict[str, Any]:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import csv
+import io
+import json
 import os
 import shutil
 from collections.abc import Callable, Mapping, Sequence
@@ -10,9 +13,10 @@ from pathlib import Path
 from typing import Any
 
 from libs.common.errors import InvalidInput, JobFailure
-from model_training.contracts.comparisons import ComparisonCreate, ComparisonReport, SideBySide
+from model_training.contracts.comparisons import ComparisonCreate, ComparisonReport, Profile, SideBySide
 from services.comparator.domain.analysis import Analysis, analyse
 from services.comparator.domain.arms import Arm
+from services.comparator.domain.economics import Setup
 from services.comparator.ports import Platform
 from services.comparator.service import reporting
 from services.comparator.service.gathering import Gatherer
@@ -29,6 +33,16 @@ class Pages:
 
     html: Render
     markdown: Render
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """Everything that a comparison found."""
+
+    report: ComparisonReport
+    items: Sequence[SideBySide]
+    proposals: Sequence[Mapping[str, str]]
+    """Questions to answer and train on next."""
 
 
 @dataclass(frozen=True)
@@ -57,8 +71,9 @@ def compare(
     platform: Platform,
     *,
     machine: Callable[[Sequence[str]], dict[str, Any]],
-) -> tuple[ComparisonReport, list[SideBySide]]:
-    """The report of a comparison and its items side by side.
+    profiles: Sequence[Profile] = (),
+) -> Outcome:
+    """The report of a comparison, its items side by side, and what to ask next.
 
     Raises:
         JobFailure: an arm could not be evaluated, or the arms did not answer the same items.
@@ -68,7 +83,8 @@ def compare(
     arms = gatherer.arms() if _is_graded(request) else gatherer.bare_arms()
     free = gatherer.free_answers() if request.test_queries else {}
     training = reporting.training_facts(platform, request)
-    analysis = _analyse(plan, arms, training.get("seconds"), free)
+    setup = Setup(training.get("seconds"), reporting.indexing_seconds(platform, request))
+    analysis = _analyse(plan, arms, setup, free, profiles)
     report = reporting.compose(
         gatherer.context.job_id,
         request,
@@ -77,7 +93,7 @@ def compare(
         training=training,
         environment=machine([arm.isolation for arm in arms if arm.isolation]),
     )
-    return report, analysis.items
+    return Outcome(report, analysis.items, analysis.proposals)
 
 
 def _is_graded(request: ComparisonCreate) -> bool:
@@ -100,18 +116,21 @@ def _is_graded(request: ComparisonCreate) -> bool:
     return bool(request.suites or given)
 
 
-def _analyse(plan: Plan, arms: Sequence[Arm], training_s: float | None, free: Mapping[str, Any]) -> Analysis:
-    used = min(len(arm.items) for arm in arms)
+def _analyse(
+    plan: Plan, arms: Sequence[Arm], setup: Setup, free: Mapping[str, Any], profiles: Sequence[Profile]
+) -> Analysis:
+    available = plan.available(min(len(arm.items) for arm in arms))
     try:
         return analyse(
-            plan.request, arms, items_available=plan.available(used), training_s=training_s, free=free
+            plan.request, arms, items_available=available, setup=setup, free=free, profiles=profiles
         )
     except InvalidInput as error:
         raise JobFailure.of(error) from error
 
 
-def write_report(workdir: Path, report: ComparisonReport, items: Sequence[SideBySide], pages: Pages) -> Path:
-    """Write `report.json`, `.md`, `.html` and `items.jsonl` into a fresh directory; it is there whole or not at all."""
+def write_report(workdir: Path, found: Outcome, pages: Pages) -> Path:
+    """Write the report in every form into a fresh directory; it is there whole or not at all."""
+    report, items = found.report, found.items
     target, staging = workdir / REPORT, workdir / f".{REPORT}"
     shutil.rmtree(staging, ignore_errors=True)
     staging.mkdir(parents=True)
@@ -119,10 +138,38 @@ def write_report(workdir: Path, report: ComparisonReport, items: Sequence[SideBy
         "report.json": report.model_dump_json(indent=2) + "\n",
         "report.md": pages.markdown(report, items),
         "report.html": pages.html(report, items),
+        "report.csv": items_csv(items),
         "items.jsonl": "".join(item.model_dump_json() + "\n" for item in items),
+        "proposals.jsonl": "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in found.proposals),
     }
     for name, text in files.items():
         (staging / name).write_text(text, encoding="utf-8", errors="replace")
     shutil.rmtree(target, ignore_errors=True)
     os.replace(staging, target)
     return target
+
+
+COLUMNS = ("correct", "score", "status", "latency_s", "prompt_tokens", "completion_tokens", "output")
+
+
+def items_csv(items: Sequence[SideBySide]) -> str:
+    """One line per item and arm, for a spreadsheet; a cell that would be taken for a formula gets an apostrophe."""
+    text = io.StringIO()
+    writer = csv.writer(text)
+    writer.writerow(["item_id", "suite", "question", "reference", "arm", *COLUMNS])
+    for item in items:
+        for arm, answer in item.answers.items():
+            row = [item.item_id, item.suite, item.question, item.reference, arm]
+            writer.writerow(
+                [_harmless(value) for value in [*row, *(getattr(answer, name) for name in COLUMNS)]]
+            )
+    return text.getvalue()
+
+
+def _harmless(value: Any) -> Any:
+    """Source: OWASP, "CSV Injection"."""
+    return (
+        f"'{value}"
+        if isinstance(value, str) and value.startswith(("=", "+", "-", "@", "\t", "\r"))
+        else value
+    )

@@ -33,6 +33,11 @@
   }));
   if (suite) suite.addEventListener("change", again);
   search.addEventListener("input", again);
+  document.querySelectorAll("[data-item]").forEach((link) => link.addEventListener("click", () => {
+    search.value = link.dataset.item;
+    if (suite) suite.value = "";
+    buttons.find((button) => button.dataset.filter === "all").click();
+  }));
   more.addEventListener("click", () => { shown += STEP; show(); });
   document.querySelector(".tools").hidden = false;
   show();

@@ -41,8 +41,9 @@ REPORTS: dict[str, Any] = {
         "schema": {"type": "object"},
         "example": {"id": "cmp_01k9zq", "arms": [], "pairs": []},
     },
+    "text/csv": {"schema": {"type": "string"}, "example": "item_id,suite,question,reference,arm,correct\n"},
 }
-Format = Annotated[Literal["html", "md", "json"], Path(description="The form of the report.")]
+Format = Annotated[Literal["html", "md", "json", "csv"], Path(description="The form of the report.")]
 
 
 @router.post("/indexes", tags=["indexes"], summary="Build an index", response_model=Index)
@@ -217,7 +218,7 @@ def get_report(
     id: JobId,
     format: Format,
 ) -> Response:
-    """The report as html, md or json."""
+    """The report as html, md, json, or its items as csv."""
     _require(gateway, who, id, JobKind.COMPARE)
     return _forward(gateway, "GET", f"{gateway.settings.comparator_url}/v1/comparisons/{id}/report.{format}")
 

@@ -8,17 +8,21 @@ from __future__ import annotations
 import math
 import random
 import sys
+from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from model_training.contracts.comparisons import ArmSpec, ComparisonCreate, ComparisonReport, SideBySide
+from model_training.contracts.comparisons import ArmSpec, ComparisonCreate
 from model_training.contracts.evaluations import ItemResult
 from services.comparator.adapters.machine import describe_machine
+from services.comparator.adapters.profile_files import shipped_profiles
 from services.comparator.adapters.report_pages import render_html, render_markdown
 from services.comparator.domain.analysis import analyse
 from services.comparator.domain.arms import Arm
+from services.comparator.domain.economics import Setup
 from services.comparator.service.reporting import compose
-from services.comparator.service.running import Pages, write_report
+from services.comparator.service.running import Outcome, Pages, write_report
 from tests.unit.comparator.made_up import MODELS, answer, arm
 
 HOSTILE = '</pre><script>alert(1)</script><img src=x onerror="alert(2)">\u202egnp.exe & | `rm -rf`'
@@ -127,21 +131,24 @@ def demo_arms(scenario: str, *, items: int = 110) -> list[Arm]:
     return arms
 
 
-def demo_report(scenario: str = "winner", *, items: int = 110) -> tuple[ComparisonReport, list[SideBySide]]:
-    """A whole report with its items."""
-    arms = demo_arms(scenario, items=items)
+def demo_report(
+    scenario: str = "winner", *, items: int = 110, renamed: Mapping[str, str] | None = None
+) -> Outcome:
+    """A whole report with its items; `renamed` gives arms other names."""
+    names = renamed or {}
+    arms = [replace(one, name=names.get(one.name, one.name)) for one in demo_arms(scenario, items=items)]
     request = ComparisonCreate(
         arms=[ArmSpec(name=name, model=model) for name, model in MODELS.items()], dataset=_dataset()
     )
-    analysis = analyse(request, arms, items_available=46, training_s=446.0)
+    setup = Setup(446.0, {"library": 30.0})
+    analysis = analyse(request, arms, items_available=46, setup=setup, profiles=shipped_profiles())
     training = _training()
     machine = describe_machine([a.isolation or "" for a in arms])
-    return compose(
-        "cmp_01demo", request, analysis, arms, training=training, environment=machine
-    ), analysis.items
+    report = compose("cmp_01demo", request, analysis, arms, training=training, environment=machine)
+    return Outcome(report, analysis.items, analysis.proposals)
 
 
-def demo_queries() -> tuple[ComparisonReport, list[SideBySide]]:
+def demo_queries() -> Outcome:
     """A comparison of free questions only."""
     queries = ["How to implement LoRA?", "Explain Gemma architecture"]
     arms = [Arm(name, model) for name, model in MODELS.items()]
@@ -160,9 +167,8 @@ def demo_queries() -> tuple[ComparisonReport, list[SideBySide]]:
         arms=[ArmSpec(name=name, model=model) for name, model in MODELS.items()], test_queries=queries
     )
     analysis = analyse(request, arms, free=free)
-    return compose(
-        "cmp_01free", request, analysis, arms, training={}, environment=describe_machine([])
-    ), analysis.items
+    report = compose("cmp_01free", request, analysis, arms, training={}, environment=describe_machine([]))
+    return Outcome(report, analysis.items, analysis.proposals)
 
 
 def _training() -> dict[str, Any]:
@@ -205,4 +211,4 @@ def _dataset() -> dict[str, Any]:
 if __name__ == "__main__":
     which = sys.argv[2] if len(sys.argv) > 2 else "winner"
     made = demo_queries() if which == "queries" else demo_report(which)
-    write_report(Path(sys.argv[1]), *made, Pages(render_html, render_markdown))
+    write_report(Path(sys.argv[1]), made, Pages(render_html, render_markdown))

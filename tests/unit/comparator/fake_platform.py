@@ -77,6 +77,9 @@ class FakePlatform:
             fine_tuned_model="model_01", training_file="file_1", metrics={"validation_loss": 0.9},
         )  # fmt: skip
 
+    def indexing_seconds(self, index: str) -> float | None:
+        return 30.0
+
     def metrics(self, job_id: str) -> list[MetricPoint]:
         return [MetricPoint(step=s, created_at=NOW, values={"loss": 2.0 / s}) for s in (1, 2, 4)]
 

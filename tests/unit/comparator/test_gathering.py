@@ -91,7 +91,8 @@ def test_free_questions_are_answered_and_not_graded() -> None:
     asked = request(suites=[], test_queries=["How to implement LoRA?", "Explain Gemma architecture"])
     one = gatherer(fake, asked)
     one.shots = {"base": [ChatMessage(role="user", content="q"), ChatMessage(role="assistant", content="a")]}
-    report, items = compare(Plan(asked, {}), one, fake, machine=lambda isolation: {"isolation": "none"})
+    found = compare(Plan(asked, {}), one, fake, machine=lambda isolation: {"isolation": "none"})
+    report, items = found.report, found.items
     assert report.verdict.confidence == "cannot_tell"
     assert report.verdict.recommended is None
     assert "no question with a known answer" in report.verdict.reason
@@ -116,9 +117,8 @@ def test_some_evaluations_without_suites_are_refused() -> None:
 def test_a_whole_comparison_names_what_is_available() -> None:
     fake, asked = platform(), request(training_job="ftjob_1")
     plan = Plan(asked, {"code_generation": 75})
-    report, items = compare(
-        plan, gatherer(fake, asked), fake, machine=lambda isolation: {"isolation": isolation[0]}
-    )
+    found = compare(plan, gatherer(fake, asked), fake, machine=lambda isolation: {"isolation": isolation[0]})
+    report, items = found.report, found.items
     assert report.verdict.recommended == "rag"
     assert report.verdict.items_available == 15
     assert report.environment["isolation"] == "namespaces"

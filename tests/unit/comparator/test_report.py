@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import base64
+import csv
 import hashlib
+import io
 import json
 import re
+from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
@@ -13,12 +16,13 @@ from typing import Any
 import pytest
 
 from model_training.contracts.comparisons import ComparisonReport, SideBySide
-from services.comparator.adapters.formats import cell, plain, seconds, signed_points, visible
+from services.comparator.adapters.formats import cell, money, plain, seconds, signed_points, visible
 from services.comparator.adapters.report_pages import render_html, render_markdown
+from services.comparator.domain.break_even import when
 from services.comparator.domain.charts import difference_axis, loss_chart, rate_axis
 from services.comparator.domain.dataset_view import build_dataset_view
 from services.comparator.domain.page import build_page
-from services.comparator.service.running import Pages, write_report
+from services.comparator.service.running import Outcome, Pages, items_csv, write_report
 from tests.unit.comparator.demo_report import HOSTILE, demo_queries, demo_report
 
 VOID = {"meta", "link", "br", "img", "input", "line", "circle", "rect", "polyline", "hr"}
@@ -59,33 +63,35 @@ class Checker(HTMLParser):
 
 
 @pytest.fixture(scope="module")
-def demo() -> tuple[ComparisonReport, list[SideBySide]]:
+def demo() -> Outcome:
     return demo_report("winner")
 
 
 @pytest.fixture(scope="module")
-def page(demo: tuple[ComparisonReport, list[SideBySide]]) -> str:
-    return render_html(*demo)
+def page(demo: Outcome) -> str:
+    return render_html(demo.report, demo.items)
 
 
-def test_files_are_written_whole(tmp_path: Path, demo: tuple[ComparisonReport, list[SideBySide]]) -> None:
+def test_files_are_written_whole(tmp_path: Path, demo: Outcome) -> None:
     for _ in range(2):
-        directory = write_report(tmp_path, *demo, Pages(render_html, render_markdown))
+        directory = write_report(tmp_path, demo, Pages(render_html, render_markdown))
     assert sorted(path.name for path in directory.iterdir()) == [
         "items.jsonl",
+        "proposals.jsonl",
+        "report.csv",
         "report.html",
         "report.json",
         "report.md",
     ]
     assert [path.name for path in tmp_path.iterdir()] == ["report"]
     raw: dict[str, Any] = json.loads((directory / "report.json").read_text(encoding="utf-8"))
-    assert ComparisonReport.model_validate(raw) == demo[0]
+    assert ComparisonReport.model_validate(raw) == demo.report
     rows = (directory / "items.jsonl").read_text(encoding="utf-8").splitlines()
-    assert [SideBySide.model_validate_json(row) for row in rows] == demo[1]
+    assert [SideBySide.model_validate_json(row) for row in rows] == list(demo.items)
 
 
-def test_json_has_the_agreed_shape(demo: tuple[ComparisonReport, list[SideBySide]]) -> None:
-    raw = demo[0].model_dump(mode="json")
+def test_json_has_the_agreed_shape(demo: Outcome) -> None:
+    raw = demo.report.model_dump(mode="json")
     whole = {"arms", "pairs", "verdict", "dataset", "training", "model", "prompts", "environment"}
     arm = {
         "name",
@@ -142,7 +148,8 @@ def test_hostile_answers_are_shown_as_text(page: str) -> None:
 def test_page_says_the_verdict_first_and_has_every_section(page: str) -> None:
     headings = re.findall(r"<h[12][^>]*>(.*?)</h[12]>", page)
     assert headings == [
-        "Deploy tuned+rag", "How often each arm is right", "Is the difference real?", "By kind of question", "Training",
+        "Deploy tuned+rag", "How often each arm is right", "Is the difference real?", "By kind of question",
+        "What it is worth, by use", "What to do next", "Putting tuned+rag to work", "Training",
         "Answers side by side", "Prompts", "Data set and leaks", "Environment", "How to read this",
     ]  # fmt: skip
     assert page.count('<article class="card item"') == 220
@@ -152,13 +159,15 @@ def test_page_says_the_verdict_first_and_has_every_section(page: str) -> None:
 
 @pytest.mark.parametrize("scenario", ["open", "floor"])
 def test_other_verdicts_render(scenario: str) -> None:
-    report, items = demo_report(scenario, items=20)
+    found = demo_report(scenario, items=20)
+    report, items = found.report, found.items
     Checker().feed(render_html(report, items))
     assert report.verdict.reason[:40] in render_markdown(report, items)
 
 
 def test_free_questions_render_without_rates() -> None:
-    report, items = demo_queries()
+    found = demo_queries()
+    report, items = found.report, found.items
     html, markdown = render_html(report, items), render_markdown(report, items)
     assert "<h1>Answers side by side</h1>" in html
     assert "How often each arm is right" not in html
@@ -166,23 +175,16 @@ def test_free_questions_render_without_rates() -> None:
     assert "LoRA adds two small matrices" in markdown
 
 
-def test_markdown_tables_hold(demo: tuple[ComparisonReport, list[SideBySide]]) -> None:
-    text = render_markdown(*demo)
+def test_markdown_tables_hold(demo: Outcome) -> None:
+    text = render_markdown(demo.report, demo.items)
     assert text.startswith("# Deploy tuned+rag\n")
     for block in re.findall(r"(?:^\|.*\n)+", text, flags=re.MULTILINE):
         assert len({line.count("|") for line in block.splitlines()}) == 1, block
 
 
 def test_arm_names_cannot_break_a_page() -> None:
-    report, items = demo_report("winner", items=12)
-    nasty = '<b>x</b>|"\n\x00'
-    arms = [arm.model_copy(update={"name": nasty if arm.name == "rag" else arm.name}) for arm in report.arms]
-    changed = report.model_copy(update={"arms": arms})
-    renamed = [
-        item.model_copy(update={"answers": {nasty if k == "rag" else k: v for k, v in item.answers.items()}})
-        for item in items
-    ]
-    html, markdown = render_html(changed, renamed), render_markdown(changed, renamed)
+    found = demo_report("winner", items=12, renamed={"rag": '<b>x</b>|"\n\x00'})
+    html, markdown = (render(found.report, found.items) for render in (render_html, render_markdown))
     Checker().feed(html)
     assert "<b>x" not in html
     assert "<b>x" not in markdown
@@ -233,18 +235,20 @@ def test_loss_chart_skips_what_is_no_number() -> None:
 )
 def test_any_dataset_report_is_shown(odd: dict[str, Any]) -> None:
     build_dataset_view(odd)
-    report, items = demo_report("floor", items=6)
+    found = demo_report("floor", items=6)
+    report, items = found.report, found.items
     render_html(report.model_copy(update={"dataset": odd}), items)
 
 
-def test_page_counts_items_by_kind(demo: tuple[ComparisonReport, list[SideBySide]]) -> None:
-    kinds = build_page(*demo).kinds
+def test_page_counts_items_by_kind(demo: Outcome) -> None:
+    kinds = build_page(demo.report, demo.items).kinds
     assert sum(kinds.values()) == 220
     assert kinds["ungraded"] == 0
 
 
 def test_a_long_comparison_shows_what_tells_arms_apart(monkeypatch: pytest.MonkeyPatch) -> None:
-    report, items = demo_report("winner", items=30)
+    found = demo_report("winner", items=30)
+    report, items = found.report, found.items
     disagreeing = build_page(report, items).kinds["disagree"]
     monkeypatch.setattr("services.comparator.domain.page.MAX_CARDS", disagreeing)
     shown = build_page(report, items)
@@ -254,8 +258,34 @@ def test_a_long_comparison_shows_what_tells_arms_apart(monkeypatch: pytest.Monke
 
 
 def test_values_that_are_no_numbers_do_not_break_the_json(tmp_path: Path) -> None:
-    report, items = demo_report("floor", items=6)
-    report = report.model_copy(update={"training": {**report.training, "metrics": {"loss": float("nan")}}})
-    directory = write_report(tmp_path, report, items, Pages(render_html, render_markdown))
+    found = demo_report("floor", items=6)
+    training = {**found.report.training, "metrics": {"loss": float("nan")}}
+    odd = replace(found, report=found.report.model_copy(update={"training": training}))
+    directory = write_report(tmp_path, odd, Pages(render_html, render_markdown))
     raw = json.loads((directory / "report.json").read_text(encoding="utf-8"), parse_constant=pytest.fail)
     assert raw["training"]["metrics"]["loss"] is None
+
+
+def test_every_number_of_the_json_stands_on_the_page(demo: Outcome, page: str) -> None:
+    text = " ".join(re.sub(r"<[^>]+>", " ", page).split())
+    for arm in demo.report.arms:
+        assert f"{100 * arm.pass_rate:.1f}%" in text
+        assert f"{100 * arm.ci_low:.1f}% – {100 * arm.ci_high:.1f}%" in text
+    for pair in demo.report.pairs:
+        if pair.metric == "correct":
+            assert signed_points(pair.difference) in text
+    for one in demo.report.break_even:
+        assert when(one) in text
+    for use in demo.report.profiles:
+        assert all(money(worth) in text for worth in use.utility_usd.values())
+    assert all(finding.title in text for finding in demo.report.findings)
+
+
+def test_the_table_of_items_holds_every_answer_and_no_formula(demo: Outcome) -> None:
+    table = list(csv.DictReader(io.StringIO(items_csv(demo.items))))
+    assert len(table) == len(demo.items) * len(demo.report.arms)
+    right = sum(row["correct"] == "True" for row in table if row["arm"] == "tuned")
+    assert right == next(arm.correct for arm in demo.report.arms if arm.name == "tuned")
+    item = demo.items[0]
+    odd = item.model_copy(update={"question": "=cmd|' /C calc'!A0"})
+    assert next(csv.DictReader(io.StringIO(items_csv([odd]))))["question"] == "'=cmd|' /C calc'!A0"

@@ -115,18 +115,15 @@ def test_laws_of_any_comparison(rows: list[tuple[bool, bool, bool]], per_group: 
     assert run(arms[::-1]) == outcome
 
 
-def test_costs_and_break_even() -> None:
+def test_costs_are_said_of_a_thousand_questions_and_of_training() -> None:
     def one(name: str, seconds: float) -> Arm:
         return arm(name, [answer(i, False) for i in range(100)], machine_s=seconds)
 
     results = run([one("rag", 200.0), one("tuned", 100.0)]).arms
-    notes = cost_notes(results, frozenset({"tuned"}), 450.0, Prices(machine_hour_usd=0.10))
+    notes = cost_notes(results, 450.0, Prices(machine_hour_usd=0.10))
     assert notes[0].endswith("rag $0.056, tuned $0.028.")
     assert notes[1] == "Training took 450 s of machine time, $0.013, once per version."
-    assert "cheaper than rag after 450 questions" in notes[2]
-    dearer = run([one("rag", 100.0), one("tuned", 200.0)]).arms
-    assert "training never pays here" in cost_notes(dearer, frozenset({"tuned"}), 450.0, Prices())[2]
-    assert len(cost_notes(results, frozenset({"tuned"}), None, Prices())) == 1
+    assert len(cost_notes(results, None, Prices())) == 1
 
 
 @pytest.mark.parametrize(
