@@ -46,6 +46,7 @@ LABELS = {
     "status": "an HTTP status",
     "kind": "a kind of job (6), or of model: base and tuned",
     "state": "a state of a job (9), a model or an alert",
+    "verdict": "what a check found",
     "outcome": "how an attempt or a delivery ended",
     "reason": "why an answer ended, or a GPU slowed down: lists in the code",
     "direction": "read or written, received or sent",

@@ -1,6 +1,8 @@
-"""The monitor: measures machine, processes, queues and jobs when it is asked."""
+"""The monitor: measures machine, processes, queues and jobs, evaluates alert rules and tells who should know."""
 
 from __future__ import annotations
+
+import sys
 
 import structlog
 from prometheus_client import REGISTRY
@@ -10,11 +12,17 @@ from libs.common.db.engine import Database
 from libs.common.service import create_app, serve
 from libs.common.telemetry import configure_logging
 from model_training.contracts.monitoring import Resources
+from services.monitor.adapters.apprise_channels import AppriseSender
 from services.monitor.adapters.host import Host
 from services.monitor.adapters.nvidia import Gpus, installed
-from services.monitor.api import routes
+from services.monitor.adapters.rule_files import load
+from services.monitor.adapters.scraper import Scraper
+from services.monitor.api import alerts, monitoring
+from services.monitor.domain.rules import InvalidRule
 from services.monitor.metrics import ResourceCollector
+from services.monitor.service.alerting import Alerting
 from services.monitor.service.resources import resources
+from services.monitor.service.watching import Watch
 from services.monitor.settings import MonitorSettings
 
 log = structlog.get_logger(__name__)
@@ -24,8 +32,13 @@ def main() -> None:
     """Read the settings and serve until told to stop."""
     settings = MonitorSettings()  # pyright: ignore[reportCallIssue] (the environment fills it)
     configure_logging("monitor", settings.log_level)
-    database = Database(settings.database_url, pool_size=2)
+    database = Database(settings.database_url, pool_size=4)
     host, gpus = Host(settings.home), Gpus(installed())
+    try:
+        config = load(settings.alerts_file or settings.home / "alerts.yaml", settings.alert_urls)
+        sender = AppriseSender(config.channels)
+    except (InvalidRule, ValueError) as error:
+        sys.exit(f"The alert rules cannot be used.\n{error}")
 
     def measure() -> Resources:
         with database.session() as session:
@@ -38,11 +51,37 @@ def main() -> None:
             log.warning("not_measured", error=str(error).splitlines()[0])
             return None
 
-    app = create_app("monitor", ready=database.ready)
-    app.include_router(routes(measure, settings.internal_token.get_secret_value()))
     REGISTRY.register(ResourceCollector(measure_or_none))
+    scraper = Scraper(others(settings))
+    watch = Watch(
+        database,
+        scraper,
+        Alerting(config.rules, config.channels, config.manners),
+        sender,
+        interval_s=settings.monitor_interval_s,
+        expected=lambda: {usage.name for usage in host.services()} & {*scraper.services},
+    )
+    token = settings.internal_token.get_secret_value()
+    app = create_app("monitor", ready=database.ready)
+    app.include_router(monitoring.routes(measure, token))
+    app.include_router(alerts.routes(database, watch.now, token))
+    watch.start()
     serve(app, settings.monitor_url)
+    watch.stop()
+    scraper.close()
     database.close()
+
+
+def others(settings: MonitorSettings) -> dict[str, str]:
+    """Where the other services listen, by name."""
+    return {
+        "gateway": settings.gateway_url,
+        "inference": settings.inference_url,
+        "rag": settings.rag_url,
+        "comparator": settings.comparator_url,
+        "evaluator": settings.evaluator_url,
+        "trainer": settings.trainer_url,
+    }
 
 
 if __name__ == "__main__":

@@ -2,8 +2,22 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
+from pydantic import Field
+
 from libs.common.settings import PlatformSettings
 
 
 class MonitorSettings(PlatformSettings):
-    """Settings of the monitor; it has none of its own yet."""
+    """Settings of the monitor."""
+
+    monitor_interval_s: float = Field(default=10.0, gt=0, description="Time between two looks at everything.")
+    alerts_file: Path | None = Field(
+        default=None,
+        description="Alert rules, channels and manners of your own; `alerts.yaml` in the data directory if not set.",
+    )
+    alert_urls: tuple[str, ...] = Field(
+        default=(),
+        description="Apprise URLs that are told of pages and tickets, as a JSON list; besides the file's.",
+    )

@@ -1,0 +1,1 @@
+"""The monitor's routes, for the gateway."""
