@@ -6,7 +6,19 @@ from importlib.metadata import PackageNotFoundError, version
 
 import typer
 
-from model_training.cli import config, dataset, files, jobs, keys, models, pipelines, platform, rag, sweeps
+from model_training.cli import (
+    alerts,
+    config,
+    dataset,
+    files,
+    jobs,
+    keys,
+    models,
+    pipelines,
+    platform,
+    rag,
+    sweeps,
+)
 from model_training.cli.chat import chat
 from model_training.cli.compare import compare
 from model_training.cli.console import out
@@ -59,6 +71,7 @@ app.add_typer(sweeps.app, name="sweeps", rich_help_panel=WORK)
 app.add_typer(rag.app, name="rag", rich_help_panel=WORK)
 app.add_typer(files.app, name="files", rich_help_panel=LOOK)
 app.add_typer(models.app, name="models", rich_help_panel=LOOK)
+app.add_typer(alerts.app, name="alerts", rich_help_panel=LOOK)
 app.add_typer(keys.keys, name="keys", rich_help_panel=LOOK)
 app.add_typer(keys.projects, name="projects", rich_help_panel=LOOK)
 

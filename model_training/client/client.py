@@ -7,6 +7,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
+from model_training.client.resources.alerts import Alerts
 from model_training.client.resources.chat import Chat
 from model_training.client.resources.comparisons import Comparisons
 from model_training.client.resources.evaluations import Evaluations
@@ -64,6 +65,7 @@ class Client:
         self.projects = Projects(self.transport)
         self.chat = Chat(self.transport)
         self.monitoring = Monitoring(self.transport)
+        self.alerts = Alerts(self.transport)
 
     @property
     def base_url(self) -> str:

@@ -21,6 +21,7 @@ from services.gateway.adapters.aiohttp_relay import AiohttpRelay
 from services.gateway.adapters.postgres_listener import JobListener
 from services.gateway.adapters.valkey_buckets import ValkeyBuckets
 from services.gateway.api import (
+    alerts,
     chat,
     config,
     files,
@@ -55,6 +56,7 @@ ROUTES = (
     models,
     chat,
     monitoring,
+    alerts,
     keys,
     projects,
     config,

@@ -48,7 +48,7 @@ def routes(database: Database, now: Callable[[], datetime], internal_token: str)
         with database.session() as session:
             return alerting.create_silence(session, body, who, now())
 
-    @router.delete("/silences/{silence_id}")
+    @router.post("/silences/{silence_id}/end")
     def end_silence(silence_id: str) -> Silence:
         with database.session() as session:
             return alerting.end_silence(session, silence_id, now())
