@@ -14,10 +14,12 @@ from typing import Any
 
 import httpx
 import pytest
+from typer.testing import CliRunner
 
 from libs.common.artifacts import hash_directory
 from libs.common.db.engine import Database
 from libs.common.service import BackgroundServer, create_app
+from model_training.cli.main import app
 from model_training.contracts.base import Page
 from model_training.contracts.comparisons import Comparison, ComparisonReport, SideBySide
 from tests.conftest import ROOT, Stores, free_ports
@@ -33,12 +35,14 @@ class Served:
         self.gate = threading.Event()
         self.gate.set()
         self.asked = 0
+        self.known = {WEAK: 1, STRONG: 8}
+        """Of ten numbers, how many a model knows."""
 
     def answer(self, model: str, question: str) -> str:
         self.gate.wait(60)
         self.asked += 1
         number = int("".join(c for c in question if c.isdigit()) or 0)
-        return f"value {number}" if number % 10 < (8 if model == STRONG else 1) else "something else"
+        return f"value {number}" if number % 10 < self.known[model] else "something else"
 
 
 def evaluation_file() -> bytes:
@@ -206,6 +210,46 @@ def test_finished_evaluations_are_used_again(client: httpx.Client, finished: Com
     )
     assert again.verdict.recommended == "instructed"
     assert client.get("/v1/evaluations").json()["data"] == before
+
+
+@pytest.fixture
+def at_the_gateway(client: httpx.Client, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The command line talks to this gateway."""
+    monkeypatch.setenv("MT_GATEWAY_URL", str(client.base_url))
+    monkeypatch.setenv("MT_API_KEY", client.headers["Authorization"].removeprefix("Bearer "))
+
+
+@pytest.mark.usefixtures("at_the_gateway")
+def test_a_comparison_is_run_again_and_what_changed_is_said(
+    finished: Comparison, served: Served, tmp_path: Path
+) -> None:
+    served.known = {WEAK: 3, STRONG: 8}
+    command = ["compare", "--again", finished.id, "--set", f"output_dir={tmp_path}"]
+    result = CliRunner(env={"COLUMNS": "200"}).invoke(app, command)
+    served.known = {WEAK: 1, STRONG: 8}
+    assert result.exit_code == 0, result.output
+    assert "Recommended is instructed, as before." in result.output
+    assert "base: " in result.output
+    assert "base: 8 of 41 answers are worded otherwise; 8 became right, 0 wrong." in result.output
+    assert {path.name for path in tmp_path.iterdir()} == {
+        "report.csv",
+        "report.html",
+        "report.json",
+        "report.md",
+    }
+
+
+@pytest.mark.usefixtures("at_the_gateway")
+def test_the_recommended_arm_is_deployed_and_taken_back(finished: Comparison) -> None:
+    run = CliRunner(env={"COLUMNS": "200"}).invoke
+    dry = run(app, ["deploy", "--from", finished.id, "--dry-run"])
+    assert dry.exit_code == 0, dry.output
+    assert f'mt models promote "{STRONG}"' in dry.output
+    done = run(app, ["deploy", "--from", finished.id])
+    assert done.exit_code == 0, done.output
+    assert f"champion is {STRONG}" in done.output
+    missing = run(app, ["deploy", "--from", "cmp_nothing"])
+    assert missing.exit_code != 0
 
 
 def test_what_is_not_there_is_said(client: httpx.Client, finished: Comparison) -> None:
