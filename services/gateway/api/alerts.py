@@ -50,10 +50,16 @@ def list_alerts(
 
 @router.get("/silences", summary="List silences", response_model=Page[Silence])
 def list_silences(
-    gateway: Parts, who: Reader, past: Annotated[bool, Query(description="Also those that are over.")] = False
+    gateway: Parts,
+    who: Reader,
+    past: Annotated[bool, Query(description="Also those that are over.")] = False,
+    after: After = None,
+    limit: Limit = 100,
 ) -> Response:
     """Silences and maintenance windows, newest first."""
-    return ask_monitor(gateway, "GET", "/v1/alerts/silences", params={"past": past})
+    return ask_monitor(
+        gateway, "GET", "/v1/alerts/silences", params={"past": past, "after": after, "limit": limit}
+    )
 
 
 @router.post("/silences", summary="Silence alerts", response_model=Silence)
@@ -74,10 +80,13 @@ def list_deliveries(
     gateway: Parts,
     who: Reader,
     state: Annotated[DeliveryState | None, Query(description="Only messages in this state.")] = None,
+    after: After = None,
     limit: Limit = 100,
 ) -> Response:
     """Messages to channels, newest first, with what became of them."""
-    return ask_monitor(gateway, "GET", "/v1/alerts/deliveries", params={"state": state, "limit": limit})
+    return ask_monitor(
+        gateway, "GET", "/v1/alerts/deliveries", params={"state": state, "after": after, "limit": limit}
+    )
 
 
 @router.get("/{alert_id}", summary="Retrieve an alert", response_model=Alert)

@@ -39,9 +39,10 @@ def routes(database: Database, now: Callable[[], datetime], internal_token: str)
         return Page[Alert].of(found[:limit], len(found) > limit)
 
     @router.get("/silences")
-    def list_silences(past: bool = False) -> Page[Silence]:
+    def list_silences(past: bool = False, after: str | None = None, limit: int = 100) -> Page[Silence]:
         with database.session() as session:
-            return Page[Silence].of(alerting.list_silences(session, now(), past=past))
+            found = alerting.list_silences(session, now(), past=past, after=after, limit=limit + 1)
+        return Page[Silence].of(found[:limit], len(found) > limit)
 
     @router.post("/silences")
     def create_silence(body: SilenceCreate, who: Who = None) -> Silence:
@@ -54,9 +55,12 @@ def routes(database: Database, now: Callable[[], datetime], internal_token: str)
             return alerting.end_silence(session, silence_id, now())
 
     @router.get("/deliveries")
-    def list_deliveries(state: DeliveryState | None = None, limit: int = 100) -> Page[Delivery]:
+    def list_deliveries(
+        state: DeliveryState | None = None, after: str | None = None, limit: int = 100
+    ) -> Page[Delivery]:
         with database.session() as session:
-            return Page[Delivery].of(alerting.list_deliveries(session, state=state, limit=limit))
+            found = alerting.list_deliveries(session, state=state, after=after, limit=limit + 1)
+        return Page[Delivery].of(found[:limit], len(found) > limit)
 
     @router.get("/{alert_id}")
     def get(alert_id: str) -> Alert:

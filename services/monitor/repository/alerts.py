@@ -68,9 +68,13 @@ def counted(session: Session) -> list[tuple[str, str, str, int]]:
     return [(rule, severity, state, count) for rule, severity, state, count in session.execute(query)]
 
 
-def silences(session: Session, at: datetime, *, past: bool = False) -> Sequence[AlertSilenceRow]:
+def silences(
+    session: Session, at: datetime, *, past: bool = False, after: str | None = None, limit: int = 1000
+) -> Sequence[AlertSilenceRow]:
     """Silences that are not over, or all of them, newest first."""
-    query = select(AlertSilenceRow).order_by(AlertSilenceRow.id.desc()).limit(1000)
+    query = select(AlertSilenceRow).order_by(AlertSilenceRow.id.desc()).limit(limit)
+    if after:
+        query = query.where(AlertSilenceRow.id < after)
     if not past:
         query = query.where(AlertSilenceRow.ends_at > at)
     return session.scalars(query).all()
@@ -145,9 +149,13 @@ def not_delivered(session: Session, delivery_id: str, error: str, next_try_at: d
     )
 
 
-def deliveries(session: Session, state: str | None, limit: int) -> Sequence[AlertDeliveryRow]:
+def deliveries(
+    session: Session, state: str | None, after: str | None, limit: int
+) -> Sequence[AlertDeliveryRow]:
     """Newest first."""
     query = select(AlertDeliveryRow).order_by(AlertDeliveryRow.id.desc()).limit(limit)
+    if after:
+        query = query.where(AlertDeliveryRow.id < after)
     return session.scalars(query.where(AlertDeliveryRow.state == state) if state else query).all()
 
 

@@ -216,9 +216,12 @@ def create_silence(session: Session, wanted: SilenceCreate, who: str | None, at:
     return _silence(row)
 
 
-def list_silences(session: Session, at: datetime, *, past: bool) -> list[Silence]:
+def list_silences(
+    session: Session, at: datetime, *, past: bool, after: str | None, limit: int
+) -> list[Silence]:
     """Those that are not over, or all, newest first."""
-    return [_silence(row) for row in store.silences(session, at, past=past)]
+    rows = store.silences(session, at, past=past, after=after, limit=limit)
+    return [_silence(row) for row in rows]
 
 
 def end_silence(session: Session, silence_id: str, at: datetime) -> Silence:
@@ -235,9 +238,9 @@ def end_silence(session: Session, silence_id: str, at: datetime) -> Silence:
     return _silence(row)
 
 
-def list_deliveries(session: Session, *, state: str | None, limit: int) -> list[Delivery]:
+def list_deliveries(session: Session, *, state: str | None, after: str | None, limit: int) -> list[Delivery]:
     """What was told to whom, newest first."""
-    return [Delivery.model_validate(_fields(row)) for row in store.deliveries(session, state, limit)]
+    return [Delivery.model_validate(_fields(row)) for row in store.deliveries(session, state, after, limit)]
 
 
 def _get(session: Session, alert_id: str) -> AlertRow:
