@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, cast
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
 from model_training.contracts.base import WHOLE, Flag, Number, Reference, Reply
 from model_training.contracts.retrieval import FilterValue, SearchOptions
@@ -13,17 +13,40 @@ Tokens = Annotated[int, Field(ge=1, le=32_768), WHOLE]
 StopText = Annotated[str, Field(min_length=1, max_length=1000)]
 
 
+class TextPart(Reply):
+    """A piece of a message, as some clients send it."""
+
+    type: Literal["text"]
+    text: str
+
+
+def _join_parts(content: Any) -> Any:
+    if not isinstance(content, list) or not content:
+        return content
+    return "".join(TextPart.model_validate(part).text for part in cast(list[Any], content))
+
+
+Content = Annotated[str, BeforeValidator(_join_parts, json_schema_input_type=str | list[TextPart])]
+
+
 class ChatMessage(Reply):
     """One turn of a conversation."""
 
     role: Literal["system", "user", "assistant"]
-    content: str
+    content: Content
 
 
 class StreamOptions(Reply):
     """OpenAI's `stream_options`."""
 
     include_usage: Flag = False
+
+
+class ResponseFormat(Reply):
+    """OpenAI's `response_format`. `json_schema` holds `name` and `schema`; an engine that cannot keep to one refuses."""
+
+    type: Literal["text", "json_object", "json_schema"] = "text"
+    json_schema: dict[str, Any] | None = None
 
 
 class Sampling(BaseModel):
@@ -39,6 +62,11 @@ class Sampling(BaseModel):
     stop: StopText | Annotated[list[StopText], Field(max_length=16)] | None = None
     stream: Flag = False
     stream_options: StreamOptions | None = None
+    response_format: ResponseFormat | None = None
+    timeout_s: Annotated[Number, Field(gt=0, le=86_400)] | None = Field(
+        default=None,
+        description="Seconds that the answer may take, its wait included; the service has a limit too.",
+    )
 
 
 class Retrieval(SearchOptions):
@@ -65,6 +93,8 @@ class ChatRequest(Sampling):
         min_length=1, max_length=1000, examples=[[{"role": "user", "content": "What does chunked() do?"}]]
     )
     max_completion_tokens: Tokens | None = None
+    logprobs: Flag = False
+    top_logprobs: Annotated[int, Field(ge=0, le=20), WHOLE] | None = None
     return_prompt: Flag = Field(
         default=False, description="Return the prompt as the model read it, as `prompt`."
     )
@@ -75,6 +105,7 @@ class CompletionRequest(Sampling):
     """Create a text completion; the prompt is taken as it is, no template is put around it."""
 
     prompt: str = Field(examples=["def add(a, b):"])
+    logprobs: Annotated[int, Field(ge=0, le=20), WHOLE] | None = None
 
 
 class Usage(Reply):
@@ -91,6 +122,7 @@ class ChatChoice(Reply):
     index: int = 0
     message: ChatMessage
     finish_reason: Literal["stop", "length"] = "stop"
+    logprobs: dict[str, Any] | None = None
 
 
 class ChatReply(Reply):
@@ -114,6 +146,7 @@ class CompletionChoice(Reply):
     index: int = 0
     text: str
     finish_reason: Literal["stop", "length"] = "stop"
+    logprobs: dict[str, Any] | None = None
 
 
 class CompletionReply(Reply):

@@ -5,8 +5,8 @@ from __future__ import annotations
 import asyncio
 import json
 import time
-from collections.abc import AsyncGenerator, Callable
-from typing import Any
+from collections.abc import AsyncGenerator, Callable, Sequence
+from typing import Any, Literal
 
 from fastapi import APIRouter, Depends, Request
 from fastapi.responses import JSONResponse, Response, StreamingResponse
@@ -14,7 +14,7 @@ from pydantic import BaseModel, Field
 from ulid import ULID
 
 from libs.common.auth import require_internal
-from libs.common.errors import PlatformError
+from libs.common.errors import NotFound, PlatformError
 from model_training.contracts.base import Page
 from model_training.contracts.chat import (
     ChatChoice,
@@ -27,7 +27,9 @@ from model_training.contracts.chat import (
     Sampling,
 )
 from model_training.contracts.models import ModelObject
-from services.inference.domain.generation import Piece
+from services.inference.domain.generation import Piece, TokenScore
+from services.inference.loaded import LoadedModels
+from services.inference.repository import ModelRepository, TunedModel
 from services.inference.service import Answer, Asked, InferenceService
 
 CLIENT_LEFT = 499
@@ -51,14 +53,59 @@ class TokenizeReply(BaseModel):
     context_length: int = Field(description="Tokens that prompt and answer may have together.")
 
 
-Chunk = Callable[[Piece, bool], dict[str, Any]]
+class AdapterStatus(BaseModel):
+    """A tuned model as this service sees it. `gate` holds the numbers of its last comparison with its trainer's."""
+
+    id: str
+    base: str
+    artifact: str
+    state: str
+    loaded: bool
+    pinned: bool
+    gate: dict[str, Any] | None = None
+
+
+Chunk = Callable[[Asked, Piece, bool], dict[str, Any]]
 """Makes the `choices` entry of a streamed chunk; the flag says whether it is the first."""
+
+
+def adapters_router(models: LoadedModels, tuned: ModelRepository, token: str) -> APIRouter:
+    """What operators do with adapters by name: list, load, unload, pin, unpin."""
+    router = APIRouter(prefix="/v1/adapters", dependencies=[Depends(require_internal(token))])
+
+    @router.get("")
+    def adapters() -> Page[AdapterStatus]:
+        return Page[AdapterStatus](data=[_status(models, row) for row in tuned.list_all()], has_more=False)
+
+    @router.post("/{name}/{action}")
+    def act(name: str, action: Literal["load", "unload", "pin", "unpin"]) -> AdapterStatus:
+        row = tuned.find(name)
+        if row is None:
+            raise NotFound(f"There is no model {name!r}.", param="model")
+        {"load": models.ensure, "unload": models.unload, "pin": models.pin, "unpin": models.unpin}[action](
+            name
+        )
+        return _status(models, tuned.find(name) or row)
+
+    return router
+
+
+def _status(models: LoadedModels, row: TunedModel) -> AdapterStatus:
+    return AdapterStatus(
+        id=row.id,
+        base=row.base,
+        artifact=row.artifact,
+        state=row.state,
+        loaded=models.is_loaded(row.id),
+        pinned=models.is_pinned(row.id),
+        gate=row.gate,
+    )
 
 
 def make_router(
     service: InferenceService, list_models: Callable[[], list[ModelObject]], token: str
 ) -> APIRouter:
-    """All routes of the service; each wants the internal token."""
+    """What the gateway calls; each route wants the internal token."""
     router = APIRouter(prefix="/v1", dependencies=[Depends(require_internal(token))])
 
     @router.post("/chat/completions", response_model=ChatReply)
@@ -102,16 +149,21 @@ def _head(prefix: str, body: Sampling) -> dict[str, Any]:
 
 def _chat_reply(head: dict[str, Any], asked: Asked, answer: Answer, body: ChatRequest) -> ChatReply:
     message = ChatMessage(role="assistant", content=answer.text)
+    logprobs = _chat_logprobs(asked, answer.scores) if body.logprobs else None
     return ChatReply(
         **head,
-        choices=[ChatChoice(message=message, finish_reason=answer.finish_reason)],
+        choices=[ChatChoice(message=message, finish_reason=answer.finish_reason, logprobs=logprobs)],
         usage=asked.usage(answer.completion_tokens),
         prompt=asked.prompt if body.return_prompt else None,
     )
 
 
 def _text_reply(head: dict[str, Any], asked: Asked, answer: Answer) -> CompletionReply:
-    choice = CompletionChoice(text=answer.text, finish_reason=answer.finish_reason)
+    choice = CompletionChoice(
+        text=answer.text,
+        finish_reason=answer.finish_reason,
+        logprobs=_text_logprobs(asked, answer.scores) if asked.generation.logprobs is not None else None,
+    )
     return CompletionReply(**head, choices=[choice], usage=asked.usage(answer.completion_tokens))
 
 
@@ -121,15 +173,41 @@ def _reply(reply: BaseModel | None) -> Response:
     return JSONResponse(reply.model_dump(mode="json", exclude_none=True))
 
 
-def _chat_chunk(piece: Piece, first: bool) -> dict[str, Any]:
+def _chat_chunk(asked: Asked, piece: Piece, first: bool) -> dict[str, Any]:
     delta: dict[str, Any] = {"role": "assistant"} if first else {}
     if piece.text or first:
         delta["content"] = piece.text
-    return {"index": 0, "delta": delta, "finish_reason": piece.finish_reason}
+    logprobs = {"logprobs": _chat_logprobs(asked, piece.scores)} if piece.scores else {}
+    return {"index": 0, "delta": delta, "finish_reason": piece.finish_reason, **logprobs}
 
 
-def _text_chunk(piece: Piece, first: bool) -> dict[str, Any]:
-    return {"index": 0, "text": piece.text, "finish_reason": piece.finish_reason}
+def _text_chunk(asked: Asked, piece: Piece, first: bool) -> dict[str, Any]:
+    logprobs = {"logprobs": _text_logprobs(asked, piece.scores)} if piece.scores else {}
+    return {"index": 0, "text": piece.text, "finish_reason": piece.finish_reason, **logprobs}
+
+
+def _chat_logprobs(asked: Asked, scores: Sequence[TokenScore]) -> dict[str, Any]:
+    """OpenAI's shape for chats: every token with its likeliest alternatives."""
+
+    def entry(token: int, logprob: float) -> dict[str, Any]:
+        text = asked.token_text(token)
+        return {"token": text, "logprob": logprob, "bytes": list(text.encode())}
+
+    return {
+        "content": [
+            {**entry(score.id, score.logprob), "top_logprobs": [entry(*pair) for pair in score.top]}
+            for score in scores
+        ]
+    }
+
+
+def _text_logprobs(asked: Asked, scores: Sequence[TokenScore]) -> dict[str, Any]:
+    """OpenAI's shape for text completions: parallel lists."""
+    return {
+        "tokens": [asked.token_text(score.id) for score in scores],
+        "token_logprobs": [score.logprob for score in scores],
+        "top_logprobs": [{asked.token_text(token): value for token, value in score.top} for score in scores],
+    }
 
 
 async def _stream(
@@ -153,11 +231,20 @@ async def _events(
     usage: bool,
 ) -> AsyncGenerator[str]:
     piece = first
+
+    def choices(piece: Piece) -> dict[str, Any]:
+        # Clients that did not ask for usage expect no chunk without a choice, so it comes with the last one.
+        last = piece.finish_reason is not None and not usage
+        ended = {"usage": asked.usage(piece.completion_tokens).model_dump()} if last else {}
+        return head | {"choices": [chunk(asked, piece, piece is first)]} | ended
+
     try:
-        yield _event(head | {"choices": [chunk(piece, True)]})
+        yield _event(choices(piece))
         async for piece in rest:
-            if piece.text or piece.finish_reason:  # a token inside a character has no text yet
-                yield _event(head | {"choices": [chunk(piece, False)]})
+            if (
+                piece.text or piece.finish_reason or piece.scores
+            ):  # a token inside a character has no text yet
+                yield _event(choices(piece))
         if usage:
             yield _event(head | {"choices": [], "usage": asked.usage(piece.completion_tokens).model_dump()})
     except PlatformError as error:

@@ -25,14 +25,17 @@ from model_training.config.catalogue import CATALOGUE
 from model_training.contracts.chat import CompletionRequest
 from model_training.contracts.models import ModelObject
 from services.inference.adapters.tokenizer import load_tokenizer
-from services.inference.api import make_router
-from services.inference.loaded import LoadedModels, Sources
+from services.inference.adapters.weight_files import read_adapter, read_base
+from services.inference.api import adapters_router, make_router
+from services.inference.gate import TruthGate
+from services.inference.loaded import LoadedModels, Room, Sources
 from services.inference.metrics import EngineCollector
 from services.inference.repository import ModelRepository
 from services.inference.service import InferenceService
 from services.inference.settings import InferenceSettings
 
 log = logging.getLogger(__name__)
+_LOOK_S = 1.0
 
 
 def build_app(settings: InferenceSettings, database: Database) -> FastAPI:
@@ -43,12 +46,19 @@ def build_app(settings: InferenceSettings, database: Database) -> FastAPI:
         artifacts=open_artifacts(settings),
         tuned=ModelRepository(database),
         load_tokenizer=load_tokenizer,
+        read_base=read_base,
+        read_adapter=read_adapter,
     )
-    models = LoadedModels(
-        sources, engine, max_tuned=settings.inference_tuned_models, max_window=settings.inference_window
+    gate = TruthGate(engine, settings.home / "inference" / "calibrations.json")
+    room = Room(settings.inference_tuned_models, settings.inference_window, settings.inference_recheck_s)
+    models = LoadedModels(sources, engine, gate, room)
+    service = InferenceService(
+        models,
+        engine,
+        default_max_tokens=settings.inference_max_tokens,
+        timeout_s=settings.inference_timeout_s,
     )
-    service = InferenceService(models, engine, default_max_tokens=settings.inference_max_tokens)
-    warm_up = WarmUp(service, settings.inference_preload)
+    warm_up = WarmUp(service, models, settings.inference_preload)
     collector = EngineCollector(engine.states)
 
     @asynccontextmanager
@@ -62,12 +72,14 @@ def build_app(settings: InferenceSettings, database: Database) -> FastAPI:
     app = create_app(
         "inference",
         ready=lambda: engine.failure() or warm_up.why_not_ready(),
-        alive=engine.failure,
+        alive=engine.failure
+        if settings.inference_engine == "transformers"
+        else lambda: None,  # vLLM is restarted
         lifespan=lifespan,
     )
-    app.include_router(
-        make_router(service, lambda: list_models(sources), settings.internal_token.get_secret_value())
-    )
+    token = settings.internal_token.get_secret_value()
+    app.include_router(make_router(service, lambda: list_models(sources), token))
+    app.include_router(adapters_router(models, sources.tuned, token))
     return app
 
 
@@ -142,10 +154,14 @@ def list_models(sources: Sources) -> list[ModelObject]:
 
 
 class WarmUp:
-    """Loads a model and lets it write once, on a thread of its own; tries again while the model is not prepared."""
+    """Loads a model and lets it write once, on a thread of its own: before the service is ready, and after each start of
+    the engine. Tries again while the model is not prepared."""
 
-    def __init__(self, service: InferenceService, model: str, retry_s: float = 2.0) -> None:
+    def __init__(
+        self, service: InferenceService, models: LoadedModels, model: str, retry_s: float = 2.0
+    ) -> None:
         self._service = service
+        self._models = models
         self._model = model
         self._retry_s = retry_s
         self._reason: str | None = f"{model} is being loaded"
@@ -162,9 +178,17 @@ class WarmUp:
 
     def why_not_ready(self) -> str | None:
         """The reason, or None once the model has written a token."""
+        if self._reason is None and self._models.behind_engine:
+            return "the engine was started anew and its models are being checked"
         return self._reason
 
     def _run(self) -> None:
+        while not self._stopped.is_set():
+            self._warm()
+            while not self._stopped.wait(_LOOK_S) and not self._models.behind_engine:
+                pass
+
+    def _warm(self) -> None:
         started = time.perf_counter()
         while not self._stopped.is_set():
             try:

@@ -1,4 +1,4 @@
-"""What the inference service counts. Labels are bounded: `kind` is base or tuned, `model` only what is in memory now."""
+"""What the inference service counts. The label `model` is a base or a tuned model in memory, so it is as bounded as that."""
 
 from __future__ import annotations
 
@@ -13,17 +13,33 @@ _SECONDS = (0.05, 0.1, 0.25, 0.5, 1, 2, 4, 8, 15, 30, 60, 120, 300)
 REQUEST_SECONDS = Histogram(
     "mt_inference_request_seconds",
     "From the request's arrival to its last token.",
-    ["kind"],
+    ["model"],
     buckets=_SECONDS,
 )
 FIRST_TOKEN_SECONDS = Histogram(
     "mt_inference_first_token_seconds",
     "From the request's arrival to its first text.",
-    ["kind"],
+    ["model"],
     buckets=_SECONDS,
 )
-TOKENS = Counter("mt_inference_tokens_total", "Tokens read and written.", ["kind", "direction"])
-FINISHED = Counter("mt_inference_requests_total", "Requests by how they ended.", ["kind", "reason"])
+QUEUE_SECONDS = Histogram(
+    "mt_inference_queue_seconds",
+    "From the request's arrival in the engine to the reading of its prompt.",
+    ["model"],
+    buckets=(0.005, *_SECONDS),
+)
+TOKENS = Counter("mt_inference_tokens_total", "Tokens read and written.", ["model", "direction"])
+FINISHED = Counter("mt_inference_requests_total", "Requests by how they ended.", ["model", "reason"])
+GATE = Counter(
+    "mt_inference_gate_total", "Adapters that were held to their fingerprint, by verdict.", ["verdict"]
+)
+_OF_A_MODEL = (REQUEST_SECONDS, FIRST_TOKEN_SECONDS, QUEUE_SECONDS, TOKENS, FINISHED)
+
+
+def forget_model(name: str) -> None:
+    """Drop the series of a model that left memory."""
+    for metric in _OF_A_MODEL:
+        metric.remove_by_labels({"model": name})
 
 
 class Counters(Protocol):

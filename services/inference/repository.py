@@ -9,7 +9,8 @@ from typing import Any
 from sqlalchemy import select
 
 from libs.common.db.engine import Database
-from libs.common.db.tables import ModelRow
+from libs.common.db.tables import JobRow, ModelRow
+from libs.common.jobs import events
 
 
 @dataclass(frozen=True)
@@ -42,11 +43,20 @@ class ModelRepository:
             return [_tuned(row) for row in session.scalars(select(ModelRow).order_by(ModelRow.id.desc()))]
 
     def record_gate(self, model_id: str, state: str, gate: dict[str, Any]) -> None:
-        """Store what the comparison with the fingerprint gave."""
+        """Store what the comparison with the fingerprint gave; a refusal is an event of the training job, too."""
         with self._database.session() as session:
             row = session.get(ModelRow, model_id)
-            if row is not None:
-                row.state, row.gate = state, gate
+            if row is None:
+                return
+            row.state, row.gate = state, gate
+            if (
+                state == "refused"
+                and row.job_id
+                and (job := session.get(JobRow, row.job_id, with_for_update=True))
+            ):
+                message = f"{model_id} cannot be served: {gate.get('reason')}"
+                events.append(session, job, message, type="gate_failed", level="error", data=gate)
+                events.notify(session, job.id)
 
 
 def _tuned(row: ModelRow) -> TunedModel:

@@ -7,11 +7,12 @@ serve and refuses an adapter that changes nothing or is not the trained one. Pur
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import chain
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from libs.common.errors import InvalidInput
 
@@ -23,6 +24,7 @@ SAME = 5e-3
 OTHER_BASE = 0.2
 SMALLEST_SHARE_SEEN = 0.2
 LARGEST_SHARE_WRONG = 0.05
+LEAST_ALIGNMENT = 0.5
 
 
 @dataclass(frozen=True)
@@ -41,15 +43,6 @@ class Fingerprint:
     dtype: str
     rows: list[FingerprintRow]
 
-    def write(self, directory: Path) -> Path:
-        """Write it into an adapter's directory."""
-        path = directory / FILE_NAME
-        rows = [{"ids": row.ids, "base": row.base, "adapter": row.adapter} for row in self.rows]
-        path.write_text(
-            json.dumps({"version": 1, "dtype": self.dtype, "rows": rows}) + "\n", encoding="utf-8"
-        )
-        return path
-
     @classmethod
     def read(cls, directory: Path) -> Fingerprint | None:
         """The fingerprint of an adapter's directory; None when there is none.
@@ -67,66 +60,117 @@ class Fingerprint:
             raise InvalidInput(f"{path} is not a fingerprint: {error!r}.", param="adapter") from error
 
 
+Verdict = Literal["passed", "changes_nothing", "not_the_trained_one", "other_base"]
+
+
 @dataclass(frozen=True)
 class GateReport:
-    """The comparison, in nats per token. `reason` says why the adapter is refused."""
+    """The comparison, in nats per token, with the bounds it was held to. `reason` says why the adapter is refused."""
 
-    passed: bool
+    verdict: Verdict
     reason: str | None
     trained_move: float
     """Mean distance of base and adapter as the trainer saw it."""
     served_move: float
     """The same as served here."""
+    margin: float
+    """What the adapter must move at least."""
     error: float
     """Mean distance of the served adapter from the trained one."""
+    tolerance: float
+    """What that may be at most."""
     base_error: float
     """Mean distance of the served base from the trainer's: what precision and engine alone do."""
+    alignment: float
+    """Cosine between the move as served and as trained: 1 for the same change, 0 for an unrelated one."""
+    noise: float
+    """Mean distance between two readings of the base on this engine."""
+
+    @property
+    def passed(self) -> bool:
+        return self.verdict == "passed"
 
     def as_dict(self) -> dict[str, Any]:
         """Plain values for the database."""
-        return {
-            "passed": self.passed,
-            "reason": self.reason,
-            "trained_move": round(self.trained_move, 5),
-            "served_move": round(self.served_move, 5),
-            "error": round(self.error, 5),
-            "base_error": round(self.base_error, 5),
-        }
+        numbers = {name: round(v, 5) for name, v in vars(self).items() if isinstance(v, float)}
+        return {"passed": self.passed, "code": self.verdict, "reason": self.reason, **numbers}
 
 
 def judge(
     fingerprint: Fingerprint,
     served_base: Sequence[Sequence[float]],
     served_adapter: Sequence[Sequence[float]],
+    noise: float = 0.0,
 ) -> GateReport:
-    """Decide whether what is served is what was trained. The sequences of log-probabilities are in the rows' order."""
+    """Decide whether what is served is what was trained.
+
+    Args:
+        fingerprint: the trainer's numbers.
+        served_base: log-probabilities of the fingerprint's rows under the served base.
+        served_adapter: the same under the served adapter.
+        noise: how far two readings of the base lie apart on this engine.
+    """
     base = [row.base for row in fingerprint.rows]
     adapter = [row.adapter for row in fingerprint.rows]
-    trained_move = _distance(base, adapter)
-    served_move = _distance(served_base, served_adapter)
-    error = _distance(adapter, served_adapter)
-    base_error = _distance(base, served_base)
-    reason = _complaint(trained_move, served_move, error, base_error)
-    return GateReport(reason is None, reason, trained_move, served_move, error, base_error)
+    trained_move, base_error = mean_distance(base, adapter), mean_distance(base, served_base)
+    report = GateReport(
+        verdict="passed",
+        reason=None,
+        trained_move=trained_move,
+        served_move=mean_distance(served_base, served_adapter),
+        margin=max(NO_CHANGE, SMALLEST_SHARE_SEEN * trained_move, 3 * noise),
+        error=mean_distance(adapter, served_adapter),
+        tolerance=max(SAME + 4 * base_error + 3 * noise, LARGEST_SHARE_WRONG * trained_move),
+        base_error=base_error,
+        alignment=_cosine(_moves(base, adapter), _moves(served_base, served_adapter)),
+        noise=noise,
+    )
+    verdict, reason = _complaint(report)
+    return replace(report, verdict=verdict, reason=reason)
 
 
-def _complaint(trained_move: float, served_move: float, error: float, base_error: float) -> str | None:
-    if base_error > OTHER_BASE:
-        return f"It was trained on another base: the one here differs by {base_error:.3f} nats per token."
-    if served_move < NO_CHANGE or served_move < SMALLEST_SHARE_SEEN * trained_move:
+def _complaint(report: GateReport) -> tuple[Verdict, str | None]:
+    if report.base_error > OTHER_BASE:
         return (
-            f"The adapter changes nothing when served: answers move by {served_move:.4f} nats per token, "
-            f"the trainer saw {trained_move:.4f}."
+            "other_base",
+            f"It was trained on another base: the one here differs by {report.base_error:.3f} nats per token.",
         )
-    if error > max(SAME + 4 * base_error, LARGEST_SHARE_WRONG * trained_move):
+    if report.served_move < report.margin:
         return (
-            f"The served adapter is not the trained one: they differ by {error:.4f} nats per token, "
-            f"while the base differs by {base_error:.4f} from the trainer's."
+            "changes_nothing",
+            f"The adapter changes nothing when served: answers move by {report.served_move:.4f} nats per token, "
+            f"the trainer saw {report.trained_move:.4f}, and {report.margin:.4f} is the least.",
         )
-    return None
+    if report.error > report.tolerance:
+        return (
+            "not_the_trained_one",
+            f"The served adapter is not the trained one: they differ by {report.error:.4f} nats per token, at most "
+            f"{report.tolerance:.4f} are allowed; the base differs by {report.base_error:.4f} from the trainer's.",
+        )
+    # Weak adapters on a noisy engine differ by less than the tolerance from any other; the direction tells them apart.
+    least = LEAST_ALIGNMENT / math.hypot(
+        1, (report.base_error + report.noise) / max(report.trained_move, 1e-9)
+    )
+    if report.alignment < least:
+        return (
+            "not_the_trained_one",
+            f"The served adapter is not the trained one: its change points elsewhere (cosine {report.alignment:.2f}, "
+            f"at least {least:.2f} is expected).",
+        )
+    return "passed", None
 
 
-def _distance(left: Sequence[Sequence[float]], right: Sequence[Sequence[float]]) -> float:
+def _moves(before: Sequence[Sequence[float]], after: Sequence[Sequence[float]]) -> list[float]:
+    return [b - a for a, b in zip(chain(*before), chain(*after), strict=True)]
+
+
+def _cosine(left: Sequence[float], right: Sequence[float]) -> float:
+    lengths = math.hypot(*left) * math.hypot(*right)
+    return math.fsum(a * b for a, b in zip(left, right, strict=True)) / lengths if lengths else 0.0
+
+
+def mean_distance(left: Sequence[Sequence[float]], right: Sequence[Sequence[float]]) -> float:
+    """Mean absolute difference over all tokens, in nats."""
     pairs = list(zip(chain(*left), chain(*right), strict=True))
     return sum(abs(a - b) for a, b in pairs) / max(1, len(pairs))
 

@@ -245,9 +245,13 @@ class VllmEngine:
             raise ModelRefused(
                 f"{model.name} stands on {model.base}, which this vLLM does not serve.", param="model"
             )
-        if model.adapter_path is None or any(found["id"] == upstream for found in self._api.models()):
+        assert model.adapter_path is not None
+        roots = {found["id"]: found.get("root") for found in self._api.models()}
+        if roots.get(upstream) == str(model.adapter_path):
             return
         try:
+            if upstream in roots:  # left by another door, from another place: it may be anything
+                self._api.unload_adapter(upstream)
             self._api.load_adapter(upstream, model.adapter_path)
         except Rejected as error:
             raise ModelRefused(

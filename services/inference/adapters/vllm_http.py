@@ -19,7 +19,8 @@ from libs.common.errors import PlatformError, Unavailable
 from services.inference.domain.generation import Generation, TokenScore
 
 _SCORE_TIMEOUT_S = 300.0
-_LIMITS = httpx.Limits(max_connections=None, max_keepalive_connections=32)
+_LIMITS = httpx.Limits(max_connections=None, max_keepalive_connections=0)
+"""No connection outlives its request: an idle one would outlive its event loop, and a new one costs 0.2 ms."""
 _TOKEN = "token_id:"
 
 
@@ -124,7 +125,8 @@ def completion_body(name: str, generation: Generation) -> dict[str, Any]:
         "temperature": generation.temperature,
         "top_p": generation.top_p,
         "stop_token_ids": sorted(generation.stop_ids),
-        "ignore_eos": True,  # what ends an answer is in `stop_token_ids`, and there alone
+        # What ends an answer is in `stop_token_ids`, and there alone; a grammar ends itself with the model's own token.
+        "ignore_eos": generation.schema is None,
         "stream": True,
         "stream_options": {"include_usage": True},  # the per-request metrics come with it
         "return_token_ids": True,
@@ -134,7 +136,8 @@ def completion_body(name: str, generation: Generation) -> dict[str, Any]:
     if generation.logprobs is not None:
         body |= {"logprobs": generation.logprobs, "return_tokens_as_token_ids": True}
     if generation.schema is not None:
-        body["structured_outputs"] = {"json": dict(generation.schema)}
+        # Between the parts of JSON a small model writes spaces until its tokens are spent, so the grammar has none.
+        body["structured_outputs"] = {"json": dict(generation.schema), "disable_any_whitespace": True}
     return body
 
 

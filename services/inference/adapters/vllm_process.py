@@ -19,6 +19,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 _log = logging.getLogger(__name__)
 _LOOK_S = 0.5
@@ -27,7 +28,7 @@ _STOP_S = 20.0
 _SICK_CHECKS = 6
 """Health checks in a row that may fail before a living server is ended."""
 _OURS = "MT_"
-_libc = ctypes.CDLL(None) if sys.platform == "linux" else None
+_libc: Any = ctypes.CDLL(None) if sys.platform == "linux" else None
 
 
 @dataclass(frozen=True)

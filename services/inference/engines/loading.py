@@ -15,32 +15,31 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError, safe_open
+from safetensors import SafetensorError
+from safetensors.torch import load_file
 from torch import nn
 from transformers import AutoModelForCausalLM
 
-from model_training.config.catalogue import find_model
+from services.inference.domain.adapters import DOWN, MAGNITUDE, PREFIX, UP
 from services.inference.domain.generation import ModelRefused, ServedModel
 from services.inference.engines import attention
-
-_PREFIX = "base_model.model."
-_PLAIN = {
-    "use_dora": False,
-    "bias": "none",
-    "lora_bias": False,
-    "modules_to_save": None,
-    "fan_in_fan_out": False,
-}
-"""Settings of an adapter that merging here understands, by name; anything else in these is refused."""
 
 
 @dataclass(frozen=True)
 class LoraPair:
-    """What is added to one weight: `scale * up @ down`."""
+    """What is added to one weight: `scale * up @ down`. With DoRA, `magnitude` is the length of each row of the result."""
 
     down: torch.Tensor
     up: torch.Tensor
     scale: float
+    magnitude: torch.Tensor | None = None
+
+    def applied_to(self, weight: torch.Tensor) -> torch.Tensor:
+        """The changed weight in float32. DoRA as in S. Liu et al. 2024 (arXiv 2402.09353), equation 5."""
+        changed = weight.float() + self.scale * (self.up.float() @ self.down.float())
+        if self.magnitude is None:
+            return changed
+        return changed * (self.magnitude.float() / changed.norm(dim=1)).unsqueeze(1)
 
 
 def pick_dtype(wanted: str) -> torch.dtype:
@@ -67,70 +66,40 @@ def merge_adapter(base: Any, model: ServedModel) -> Any:
     """A copy of the base with the adapter's change added to its weights.
 
     Raises:
-        ModelRefused: the adapter is of another base, of a kind that cannot be merged here, or damaged.
+        ModelRefused: the adapter does not fit this base, or is damaged.
     """
     if model.adapter_path is None:
         return base
-    config = _read_config(model, model.adapter_path)
-    pairs = _read_pairs(model, model.adapter_path, config)
+    pairs = _read_pairs(model, model.adapter_path)
     shared = {id(tensor): tensor for tensor in chain(base.parameters(), base.buffers())}
     merged = copy.deepcopy(base, shared)
     for name, pair in pairs.items():
         module = _linear(merged, name, model)
         if (pair.up.shape[0], pair.down.shape[1]) != tuple(module.weight.shape):
-            raise _refused(
-                model,
-                f"its change of {name} is {pair.up.shape[0]} x {pair.down.shape[1]} and the weight of "
-                f"{model.base} is {module.weight.shape[0]} x {module.weight.shape[1]}; it was trained on another base",
-            )
-        change = pair.scale * (pair.up.float() @ pair.down.float())
+            raise _refused(model, f"its change of {name} does not have the shape of the base's weight")
         module.weight = nn.Parameter(
-            (module.weight.float() + change).to(module.weight.dtype), requires_grad=False
+            pair.applied_to(module.weight).to(module.weight.dtype), requires_grad=False
         )
     return merged
 
 
-def _read_config(model: ServedModel, path: Path) -> dict[str, Any]:
+def _read_pairs(model: ServedModel, path: Path) -> dict[str, LoraPair]:
+    """The matrices by the name of the layer that they change. What else an adapter may hold was refused before."""
     try:
         config = json.loads((path / "adapter_config.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise _refused(model, f"its adapter_config.json cannot be read ({error})") from error
-    if config.get("peft_type") != "LORA":
-        raise _refused(model, f"it is of the kind {config.get('peft_type')!r}; only LORA can be merged")
-    for name, plain in _PLAIN.items():
-        if config.get(name, plain) not in (plain, None):
-            raise _refused(
-                model, f"it was trained with {name} = {config[name]!r}, which cannot be merged here"
+        weights = load_file(path / "adapter_model.safetensors")
+        names = [key.removesuffix(DOWN) for key in weights if key.endswith(DOWN)]
+        return {
+            layer.removeprefix(PREFIX): LoraPair(
+                weights[layer + DOWN],
+                weights[layer + UP],
+                _scale(config, layer.removeprefix(PREFIX)),
+                weights.get(layer + MAGNITUDE),
             )
-    trained_on = _catalogue_name(str(config.get("base_model_name_or_path") or ""))
-    if trained_on not in (None, model.base):
-        raise _refused(model, f"it was trained on {trained_on} and not on {model.base}")
-    return config
-
-
-def _catalogue_name(base: str) -> str | None:
-    """The catalogue's name of what an adapter says it was trained on; None for a name or path that tells us nothing."""
-    entry = find_model(base) or find_model(base.rstrip("/").rsplit("/", 1)[-1])
-    return entry.name if entry else None
-
-
-def _read_pairs(model: ServedModel, path: Path, config: dict[str, Any]) -> dict[str, LoraPair]:
-    downs: dict[str, torch.Tensor] = {}
-    ups: dict[str, torch.Tensor] = {}
-    try:
-        with safe_open(path / "adapter_model.safetensors", framework="pt") as weights:
-            for key in weights.keys():  # noqa: SIM118 (not a mapping)
-                name, found, kind = key.removeprefix(_PREFIX).partition(".lora_")
-                if not found or not key.startswith(_PREFIX) or kind not in ("A.weight", "B.weight"):
-                    raise _refused(model, f"it holds {key!r}, which is not a LoRA matrix of a linear layer")
-                (downs if kind[0] == "A" else ups)[name] = weights.get_tensor(key)
-    except (OSError, SafetensorError) as error:
-        raise _refused(model, f"its adapter_model.safetensors cannot be read ({error})") from error
-    if not downs or downs.keys() != ups.keys():
-        raise _refused(
-            model, "its LoRA matrices do not come in pairs" if downs else "it holds no LoRA matrix"
-        )
-    return {name: LoraPair(down, ups[name], _scale(config, name)) for name, down in downs.items()}
+            for layer in names
+        }
+    except (OSError, ValueError, KeyError, SafetensorError) as error:
+        raise _refused(model, f"its files cannot be read ({error!r})") from error
 
 
 def _scale(config: dict[str, Any], name: str) -> float:

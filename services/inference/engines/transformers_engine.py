@@ -62,7 +62,10 @@ class TransformersEngine:
             torch.set_num_threads(threads)  # of the whole process
         self.dtype = pick_dtype(dtype)
         self.traits = EngineTraits(
-            "transformers", transformers.__version__, str(self.dtype).removeprefix("torch.")
+            "transformers",
+            transformers.__version__,
+            str(self.dtype).removeprefix("torch."),
+            applies_dora=True,
         )
         self.boot = 0
         self._limits = limits or LaneLimits()

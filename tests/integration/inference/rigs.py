@@ -99,7 +99,7 @@ def make_rig(kind: str, folder: Path) -> Iterator[Rig]:
         attached = {"url": REAL_VLLM, "key": "k"}
         options: dict[str, Any] = attached if REAL_VLLM.startswith("http") else {"launch": real}
         engine = VllmEngine(**options, max_open=16)
-        details: tuple[Any, ...] = (0.04, torch.bfloat16, 0.1)
+        details: tuple[Any, ...] = (0.04, torch.bfloat16, 0.2)
     else:
         base = write_tiny_gemma(folder / "model")
         details = (0.05, torch.float32, 1e-3)

@@ -11,6 +11,7 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
+from safetensors.torch import load_file, save_file
 
 from libs.common.errors import PlatformError, Unavailable
 from services.inference.domain.generation import Generation, NotOnThisEngine, Piece, QueueFull
@@ -18,7 +19,7 @@ from tests.integration.inference.rigs import BASE, REAL_VLLM, Rig, make_rig
 
 TEXT = "Question: what is a list in Python?\nAnswer: a row of things"
 PROMPTS = [TEXT, "def chunked(", "1 2 3 4 5 6 7 8", "Question: and a set?\nAnswer:"]
-SCHEMA = {"type": "object", "properties": {"n": {"type": "integer"}}, "required": ["n"]}
+SCHEMA = {"type": "object", "properties": {"n": {"enum": [1, 2, 3]}}, "required": ["n"]}
 
 needs_vllm = pytest.mark.skipif(REAL_VLLM is None, reason="MT_TEST_VLLM names no vllm")
 RIGS = [
@@ -183,3 +184,16 @@ def test_another_version_under_the_same_name_answers_as_itself(rig: Rig) -> None
 def test_the_engine_reads_texts_as_our_tokenizer_does(rig: Rig) -> None:
     found = rig.engine.tokenize(BASE, TEXT)
     assert found is None or found == rig.tokenizer.encode(TEXT, add_special_tokens=False).ids
+
+
+def test_vllm_alone_serves_an_adapter_that_matches_nothing(rig: Rig) -> None:
+    """Why the gate is there."""
+    if rig.name == "transformers":
+        pytest.skip("this engine refuses it")
+    adapter = rig.adapter(3)
+    path = adapter / "adapter_model.safetensors"
+    tensors = {key.replace("model.layers", "model.text.layers"): t for key, t in load_file(path).items()}
+    save_file(tensors, path, metadata={"format": "pt"})
+    rig.load("nothing", adapter, "renamed")  # "added successfully"
+    ids = [list(ask(rig).prompt)]
+    assert rig.engine.score("nothing", ids) == rig.engine.score(BASE, ids)

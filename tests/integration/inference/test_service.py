@@ -2,123 +2,35 @@
 
 from __future__ import annotations
 
-import json
-import time
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import httpx
 import openai
 import pytest
-import torch
-from peft import PeftModel
 from tokenizers import Tokenizer
-from transformers import AutoModelForCausalLM
 
-from libs.common.artifacts import ArtifactStore
 from libs.common.db.engine import Database
-from libs.common.db.tables import ArtifactRow, ModelRow
-from libs.common.models.fingerprint import FILE_NAME
+from libs.common.db.tables import ModelRow
 from libs.common.models.prompting import encode, load_template, render
-from libs.common.service import BackgroundServer
-from libs.common.testing.tiny_gemma import write_tiny_adapter, write_tiny_gemma
-from services.inference.main import build_app
-from services.inference.settings import InferenceSettings
-from tests.conftest import Stores, free_ports
-
-BASE = "gemma-3-270m"
-TEXTS = ["Question: what is a list?\nAnswer: a row of things", "def f(x):\n    return x"]
-QUESTION = [{"role": "user", "content": "What is a list?"}]
-
-
-@dataclass(frozen=True)
-class Served:
-    url: str
-    token: str
-    store: ArtifactStore
-    database: Database
-    base: Path
-
-    @property
-    def client(self) -> openai.OpenAI:
-        return openai.OpenAI(base_url=f"{self.url}/v1", api_key=self.token, max_retries=0)
-
-    def http(self, method: str, path: str, **options: Any) -> httpx.Response:
-        headers = {"Authorization": f"Bearer {self.token}"}
-        return httpx.request(method, self.url + path, headers=headers, timeout=60, **options)
-
-    def publish(self, model_id: str, adapter: Path) -> str:
-        """Put an adapter into the store and the database, as the trainer and the gateway do."""
-        artifact = self.store.commit(adapter)
-        with self.database.session() as session:
-            session.merge(ArtifactRow(sha256=artifact, kind="adapter", bytes=1))
-            session.merge(
-                ModelRow(
-                    id=model_id, project_id="proj_default", base=BASE, artifact=artifact, state="pending"
-                )
-            )
-        return model_id
-
-    def row(self, model_id: str) -> ModelRow:
-        with self.database.session() as session:
-            return session.get_one(ModelRow, model_id)
+from libs.common.testing.tiny_gemma import write_tiny_adapter
+from tests.conftest import Stores
+from tests.integration.inference.serving import (
+    BASE,
+    QUESTION,
+    Served,
+    serving,
+    wait_until,
+    write_copy,
+    write_fingerprint,
+)
 
 
 @pytest.fixture(scope="module")
 def served(stores: Stores, database: Database, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
-    models = tmp_path_factory.mktemp("models")
-    base = write_tiny_gemma(models / BASE)
-    url = f"http://127.0.0.1:{free_ports(1)}"
-    settings = InferenceSettings(
-        home=stores.home,
-        model_dir=models,
-        database_url=stores.settings.database_url,
-        broker_url=stores.settings.broker_url,
-        internal_token=stores.settings.internal_token,
-        inference_url=url,
-        inference_dtype="float32",
-        inference_window=256,
-        inference_max_tokens=16,
-        inference_tuned_models=1,
-        inference_threads=1,
-    )
-    server = BackgroundServer(build_app(settings, database), url)
-    server.start()
-    wait_until(lambda: httpx.get(f"{url}/readyz").status_code == 200)
-    token = settings.internal_token.get_secret_value()
-    yield Served(url, token, ArtifactStore(stores.home / "artifacts"), database, base)
-    server.stop()
-
-
-def wait_until(true: Callable[[], bool], seconds: float = 60) -> None:
-    deadline = time.monotonic() + seconds
-    while not true():
-        assert time.monotonic() < deadline, "it did not happen in time"
-        time.sleep(0.05)
-
-
-def write_fingerprint(adapter: Path, base: Path, measured: Path | None = None) -> Path:
-    """What the trainer stores, computed with PEFT; `measured` is another adapter to take the numbers from."""
-    tokenizer = Tokenizer.from_file(str(base / "tokenizer.json"))
-    model = AutoModelForCausalLM.from_pretrained(base, dtype=torch.float32)
-    tuned = PeftModel.from_pretrained(model, measured or adapter)
-    texts = []
-    for text in TEXTS:
-        ids = encode(tokenizer, text)
-        with torch.inference_mode():
-            after = log_probabilities(tuned, ids)
-            with tuned.disable_adapter():
-                texts.append({"ids": ids, "base": log_probabilities(tuned, ids), "adapter": after})
-    content = {"version": 1, "precision": "float32", "merged": True, "texts": texts}
-    (adapter / FILE_NAME).write_text(json.dumps(content), encoding="utf-8")
-    return adapter
-
-
-def log_probabilities(model: Any, ids: list[int]) -> list[float]:
-    logits = model(torch.tensor([ids])).logits[0, :-1].log_softmax(-1)
-    return logits.gather(-1, torch.tensor(ids[1:]).unsqueeze(-1)).squeeze(-1).tolist()
+    with serving(stores, database, tmp_path_factory.mktemp("models")) as served:
+        yield served
 
 
 def test_openai_package_chats_streamed_and_not(served: Served) -> None:
@@ -204,13 +116,6 @@ def test_an_adapter_that_changes_nothing_is_refused(served: Served, tmp_path: Pa
         assert served.row(model).state == "refused"
 
 
-def write_copy(source: Path, target: Path) -> Path:
-    target.mkdir()
-    for path in source.iterdir():
-        (target / path.name).write_bytes(path.read_bytes())
-    return target
-
-
 def test_an_adapter_that_is_not_the_trained_one_is_refused(served: Served, tmp_path: Path) -> None:
     trained = write_tiny_adapter(tmp_path / "trained", served.base, strength=0.2)
     other = write_tiny_adapter(tmp_path / "other", served.base, strength=0.2, seed=9)
@@ -237,10 +142,121 @@ def test_a_client_that_leaves_frees_its_place(served: Served) -> None:
         next(reply.iter_lines())
     with pytest.raises(httpx.ReadTimeout):
         httpx.post(
-            f"{served.url}/v1/completions", json=body | {"stream": False}, headers=headers, timeout=0.1
+            f"{served.url}/v1/completions",
+            json=body | {"stream": False},
+            headers=headers,
+            timeout=httpx.Timeout(60, read=0.1),
         )
+    cancelled = f'mt_inference_requests_total{{model="{BASE}",reason="cancelled"}} 2.0'
+    wait_until(lambda: cancelled in httpx.get(f"{served.url}/metrics").text)
     wait_until(
-        lambda: f'mt_inference_running{{model="{BASE}"}} 0.0' in httpx.get(f"{served.url}/metrics").text, 10
+        lambda: f'mt_inference_running{{model="{BASE}"}} 0.0' in httpx.get(f"{served.url}/metrics").text
     )
-    text = httpx.get(f"{served.url}/metrics").text
-    assert 'mt_inference_requests_total{kind="base",reason="cancelled"}' in text
+
+
+def test_log_probabilities_usage_and_text_parts_come_in_openais_shape(served: Served) -> None:
+    parts = [
+        {
+            "role": "user",
+            "content": [{"type": "text", "text": "What is "}, {"type": "text", "text": "a list?"}],
+        }
+    ]
+    options: dict[str, Any] = {"model": BASE, "max_tokens": 5, "logprobs": True, "top_logprobs": 2}
+    whole = served.client.chat.completions.create(messages=QUESTION, **options)
+    chunks = list(served.client.chat.completions.create(messages=parts, stream=True, **options))
+    tokens = whole.choices[0].logprobs.content
+    streamed = [token for chunk in chunks for token in chunk.choices[0].logprobs.content]
+    assert [token.token for token in tokens] == [token.token for token in streamed]
+    assert len(tokens) == 5
+    assert all(token.top_logprobs[0].logprob == token.logprob <= 0 for token in tokens)
+    assert (
+        "".join(token.token for token in tokens).strip() == (whole.choices[0].message.content or "").strip()
+    )
+    assert chunks[-1].usage == whole.usage
+    text = served.client.completions.create(model=BASE, prompt="def f(", max_tokens=3, logprobs=1).choices[0]
+    assert len(text.logprobs.tokens) == len(text.logprobs.token_logprobs) == 3
+
+
+def test_a_request_may_take_so_long_and_no_longer(served: Served) -> None:
+    body = {"model": BASE, "prompt": "a", "max_tokens": 250, "timeout_s": 0.001}
+    for stream in (False, True):
+        reply = served.http("POST", "/v1/completions", json=body | {"stream": stream})
+        assert reply.status_code == 504, reply.text
+        assert reply.json()["code"] == "timed_out"
+        assert reply.json()["hint"]
+    reply = served.http("POST", "/v1/completions", json=body | {"timeout_s": -1})
+    assert reply.status_code == 422
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        {"messages": []},
+        {"messages": [{"role": "user"}]},
+        {"messages": [{"role": "robot", "content": "a"}]},
+        {"messages": [{"role": "user", "content": [{"type": "image_url", "image_url": {"url": "x"}}]}]},
+        {"messages": [{"role": "user", "content": 7}]},
+        {"messages": "What is a list?"},
+        {"messages": QUESTION, "response_format": {"type": "yaml"}},
+        {"messages": QUESTION, "top_logprobs": 21},
+    ],
+)
+def test_malformed_messages_are_refused_by_field(served: Served, body: dict[str, Any]) -> None:
+    reply = served.http("POST", "/v1/chat/completions", json={"model": BASE} | body)
+    assert reply.status_code == 422, reply.text
+    assert any(word in reply.text for word in ("messages", "response_format", "top_logprobs"))
+
+
+def test_a_schema_is_refused_where_the_engine_cannot_keep_to_one(served: Served) -> None:
+    ask = served.client.chat.completions.create
+    with pytest.raises(
+        openai.BadRequestError, match=r"cannot hold an answer to a JSON schema.*MT_INFERENCE_ENGINE"
+    ):
+        ask(model=BASE, messages=QUESTION, response_format={"type": "json_object"})
+    with pytest.raises(openai.BadRequestError, match=r"json_schema\.schema"):
+        ask(model=BASE, messages=QUESTION, response_format={"type": "json_schema", "json_schema": {}})
+
+
+def test_an_adapter_deleted_while_in_use_ends_what_runs_and_is_gone(served: Served, tmp_path: Path) -> None:
+    adapter = write_fingerprint(
+        write_tiny_adapter(tmp_path / "d", served.base, strength=0.2, seed=5), served.base
+    )
+    model = served.publish("model_deleted", adapter)
+    options: dict[str, Any] = {"model": model, "prompt": "a", "max_tokens": 200, "stream": True}
+    stream = served.client.completions.create(**options)
+    next(stream)
+    with served.database.session() as session:
+        session.delete(session.get_one(ModelRow, model))
+    with pytest.raises(openai.NotFoundError, match="no model 'model_deleted'"):
+        served.client.completions.create(**options)
+    with pytest.raises(openai.APIError, match="was unloaded"):
+        list(stream)
+    assert f'model="{model}"' not in running(served)
+    assert served.client.completions.create(model=BASE, prompt="a", max_tokens=2).choices[0].text
+
+
+def running(served: Served) -> str:
+    lines = httpx.get(f"{served.url}/metrics").text.splitlines()
+    return "\n".join(line for line in lines if line.startswith("mt_inference_running{"))
+
+
+def test_adapters_are_listed_loaded_pinned_and_unloaded(served: Served, tmp_path: Path) -> None:
+    adapter = write_fingerprint(
+        write_tiny_adapter(tmp_path / "p", served.base, strength=0.2, seed=6), served.base
+    )
+    model = served.publish("model_registry", adapter)
+
+    def act(action: str, name: str = model) -> httpx.Response:
+        return served.http("POST", f"/v1/adapters/{name}/{action}")
+
+    loaded = act("load").json()
+    assert (loaded["loaded"], loaded["pinned"], loaded["state"]) == (True, False, "servable")
+    assert loaded["gate"]["engine"].startswith("transformers 5.")
+    assert loaded["gate"]["error"] <= loaded["gate"]["tolerance"]
+    assert loaded["gate"]["served_move"] >= loaded["gate"]["margin"]
+    assert "one must stay free" in act("pin").json()["detail"]  # there is one place only
+    assert act("unload").json()["loaded"] is False
+    assert act("unload").status_code == act("load", "model_none").status_code == 404
+    assert act("explode").status_code == 422
+    listed = {row["id"]: row["loaded"] for row in served.http("GET", "/v1/adapters").json()["data"]}
+    assert listed[model] is False

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 import torch
-from peft import PeftModel
+from peft import LoraConfig, PeftModel, get_peft_model
 from transformers import AutoModelForCausalLM
 
 from libs.common.testing.tiny_gemma import WINDOW, write_tiny_adapter, write_tiny_gemma
@@ -173,16 +173,36 @@ def test_an_adapter_shares_what_it_does_not_change(engine: TransformersEngine) -
     )
 
 
-def test_an_adapter_of_another_base_is_refused(
+def test_an_adapter_of_another_shape_is_refused_even_unchecked(
     engine: TransformersEngine, tiny: Path, tmp_path: Path
 ) -> None:
-    other = write_tiny_gemma(tmp_path / "other", hidden=32)
-    adapter = write_tiny_adapter(tmp_path / "adapter", other)
-    with pytest.raises(ModelRefused, match="tiny-gemma is 64 x 128; it was trained on another base"):
+    adapter = write_tiny_adapter(tmp_path / "adapter", write_tiny_gemma(tmp_path / "other", hidden=32))
+    with pytest.raises(ModelRefused, match="does not have the shape of the base's weight"):
         engine.load(ServedModel("wrong", "tiny-gemma", tiny, adapter), str)
-    config = adapter / "adapter_config.json"
-    text = config.read_text(encoding="utf-8")
-    config.write_text(text.replace(str(other), "google/gemma-3-1b-it"), encoding="utf-8")
-    with pytest.raises(ModelRefused, match="trained on gemma-3-1b-it and not on tiny-gemma"):
+    (adapter / "adapter_model.safetensors").write_bytes(b"no tensors")
+    with pytest.raises(ModelRefused, match="cannot be read"):
         engine.load(ServedModel("wrong", "tiny-gemma", tiny, adapter), str)
     assert "wrong" not in engine.states()
+
+
+def test_a_dora_adapter_is_merged_as_peft_does(
+    engine: TransformersEngine, tiny: Path, tokenizer: Any, tmp_path: Path
+) -> None:
+    base: Any = AutoModelForCausalLM.from_pretrained(tiny, dtype=torch.float32)
+    model: Any = get_peft_model(
+        base, LoraConfig(r=4, lora_alpha=8, target_modules="all-linear", use_dora=True)
+    )
+    torch.manual_seed(3)
+    for name, parameter in model.named_parameters():
+        if "lora_B" in name:
+            parameter.data.normal_(std=0.1)
+        if "magnitude" in name:
+            parameter.data *= 1.2
+    model.save_pretrained(tmp_path)
+    engine.load(ServedModel("dora", "tiny-gemma", tiny, tmp_path), tokenizer.decode)
+    ids = tokenizer.encode(PROMPTS[4]).ids
+    with torch.inference_mode():
+        logits = model.eval()(torch.tensor([ids])).logits[0, :-1].log_softmax(-1)
+    expected = logits.gather(-1, torch.tensor(ids[1:]).unsqueeze(-1)).squeeze(-1)
+    assert torch.allclose(torch.tensor(engine.score("dora", [ids])[0]), expected, atol=1e-3)
+    engine.unload("dora")
