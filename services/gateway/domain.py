@@ -11,7 +11,7 @@ RAG_PREFIX = "rag:"
 TUNED_PREFIX = "model_"
 
 CHANGES = "gateway_changes"
-"""The NOTIFY channel of what gateway processes remember for a while: keys and configuration."""
+"""The NOTIFY channel of what gateway processes remember for a while: keys, quotas and configuration."""
 
 _INDEX_NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,63}")
 

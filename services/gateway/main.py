@@ -9,6 +9,7 @@ from contextlib import asynccontextmanager
 
 import httpx
 from fastapi import FastAPI
+from sqlalchemy.orm import configure_mappers
 from starlette.middleware import Middleware
 
 from libs.common.artifacts import open_artifacts
@@ -43,6 +44,7 @@ from services.gateway.service.feeds import Feeds
 from services.gateway.service.files import FileService
 from services.gateway.service.keyring import Keyring
 from services.gateway.service.keys import bootstrap
+from services.gateway.service.quotas import uncounted
 from services.gateway.settings import GatewaySettings
 
 ROUTES = (
@@ -75,7 +77,7 @@ changing the base URL. Errors are RFC 9457 problems with a stable `code`, the fi
 
 
 def build(settings: GatewaySettings) -> FastAPI:
-    """The application with everything wired."""
+    """The application with everything wired. Nothing is connected and no thread runs before it is served."""
     database = Database(settings.database_url, pool_size=POOL_SIZE, overflow=0)
     database.end_idle_transactions(after_s=IDLE_TRANSACTION_S)
     listener = JobListener(settings.database_url)
@@ -85,6 +87,7 @@ def build(settings: GatewaySettings) -> FastAPI:
     runtime, keyring = RuntimeConfig(database, settings.home, os.environ), Keyring(database, settings)
     listener.on_change(keyring.forget)
     listener.on_change(runtime.forget)
+    listener.on_change(uncounted.forget)
     gateway = Gateway(
         settings=settings,
         database=database,
@@ -132,10 +135,15 @@ def main() -> None:
     settings = GatewaySettings()  # pyright: ignore[reportCallIssue] (the environment fills it)
     configure_logging("gateway", settings.log_level)
 
-    def one() -> None:
-        serve(build(settings), settings.gateway_url, shared=settings.gateway_processes > 1)
-
-    run_processes(one, settings.gateway_url, settings.gateway_processes)
+    app, several = build(settings), settings.gateway_processes > 1
+    # What is otherwise done for the first request: here it is done once for all processes, also for those to come.
+    app.openapi()
+    configure_mappers()
+    run_processes(
+        lambda: serve(app, settings.gateway_url, shared=several),
+        settings.gateway_url,
+        settings.gateway_processes,
+    )
 
 
 if __name__ == "__main__":

@@ -11,6 +11,7 @@ from model_training.contracts.keys import Project, ProjectCreate, ProjectUpdate
 from services.gateway.api.dependencies import Admin, After, IdempotencyKey, IfMatch, Limit, Parts, Reader
 from services.gateway.api.openapi import ETAG
 from services.gateway.service import idempotency, projects
+from services.gateway.service.quotas import uncounted
 from services.gateway.service.versions import etag
 
 router = APIRouter(prefix="/v1/projects", tags=["projects"])
@@ -63,5 +64,6 @@ def update(
     """Change name, priority, weight or quotas; what is not named stays. Running jobs go on, queued ones feel it."""
     with gateway.database.session() as session:
         project = projects.update(session, project_id, request, if_match)
+    uncounted.forget()
     response.headers["ETag"] = etag(project.version)
     return project

@@ -12,7 +12,13 @@ from libs.common.db.tables import JobRow
 from libs.common.errors import NotFound, Unavailable
 from model_training.contracts.base import Page
 from model_training.contracts.comparisons import Comparison, ComparisonCreate, SideBySide
-from model_training.contracts.evaluations import Evaluation, EvaluationCreate, ItemResult
+from model_training.contracts.evaluations import (
+    Evaluation,
+    EvaluationCreate,
+    GradeReply,
+    GradeRequest,
+    ItemResult,
+)
 from model_training.contracts.indexes import Index, IndexCreate, QueryReply, QueryRequest
 from model_training.contracts.jobs import JobKind, JobState
 from services.gateway import repository
@@ -174,6 +180,14 @@ def get_evaluation_items(
     _require(gateway, who, id, JobKind.EVALUATE)
     url = f"{gateway.settings.evaluator_url}/v1/evaluations/{id}/items?{request.url.query}"
     return _forward(gateway, "GET", url)
+
+
+@router.post("/grade", tags=["evaluations"], summary="Grade outputs", response_model=GradeReply)
+def grade(gateway: Parts, who: Submitter, request: GradeRequest) -> Response:
+    """Grade outputs that came from anywhere, as an evaluation would: code runs in the sandbox. Nothing is stored."""
+    return _forward(
+        gateway, "POST", f"{gateway.settings.evaluator_url}/v1/grade", request.model_dump(mode="json")
+    )
 
 
 @router.get(

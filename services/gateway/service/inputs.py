@@ -1,8 +1,8 @@
 """What a job's result depends on, as one hash: equal hashes mean the same work on the same inputs.
 
-Ids say nothing about content, so files count as their bytes' hash, tuned models as their artifact, indexes as the stamp
-that says how and from what they were built, and other jobs as their own inputs. What the hash cannot see: the packages
-that are installed beside the evaluator, and the hardware.
+Ids say nothing about content, so files count as their bytes' hash, bases as the checksums of their files, tuned models as
+their artifact, indexes as the stamp that says how and from what they were built, and other jobs as their own inputs. What
+the hash cannot see: the packages that are installed beside the evaluator, the hardware, and a base that only workers have.
 """
 
 from __future__ import annotations
@@ -15,7 +15,9 @@ from typing import Any
 from sqlalchemy.orm import Session
 
 from libs.common.db.tables import FileRow, IndexRow, JobRow, ModelRow
+from libs.common.models.provenance import Source
 from model_training.config.catalogue import CATALOGUE
+from model_training.config.own_models import model_dir
 from model_training.contracts.jobs import JobKind
 from services.gateway import repository
 from services.gateway.domain import parse_model_name
@@ -79,7 +81,7 @@ def _content(session: Session, project_id: str, prefix: str, id: str) -> Any:
 
 
 def _model(session: Session, project_id: str, name: str) -> Any:
-    """A base by its name, a tuned model by its artifact, an alias by what it points to now; with the index, if any."""
+    """A base by its name and files, a tuned model by its artifact, an alias by what it points to; with the index, if any."""
     try:
         parsed = parse_model_name(name)
     except ValueError as error:
@@ -87,12 +89,19 @@ def _model(session: Session, project_id: str, name: str) -> Any:
     model = parsed.model
     if model not in CATALOGUE and not parsed.is_tuned:
         model = _of(repository.model_of_alias(session, project_id, model))
-    pinned = (
-        {"base": model} if model in CATALOGUE else {"model": _content(session, project_id, "model", model)}
-    )
+    pinned = _base(model) if model in CATALOGUE else {"model": _content(session, project_id, "model", model)}
     if parsed.index is not None:
         pinned["index"] = _of(repository.newest_index(session, project_id, parsed.index)).stamp
     return pinned
+
+
+def _base(name: str) -> dict[str, Any]:
+    """A base by its name, and by its files' checksums where it was prepared on this machine with a record of them."""
+    try:
+        source = Source.read(model_dir() / name)
+    except (OSError, ValueError, TypeError) as error:
+        raise _Unknown from error
+    return {"base": name} | ({"files": source.files} if source is not None and source.files else {})
 
 
 def _of(value: Any) -> Any:

@@ -77,6 +77,7 @@ def update(session: Session, project_id: str, request: ProjectUpdate, if_match: 
     if request.quotas is not None:
         row.quotas = request.quotas.model_dump(exclude_none=True)
     row.version += 1
+    repository.tell_of_change(session)
     session.flush()
     return describe(session, row)
 
