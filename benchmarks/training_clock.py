@@ -7,6 +7,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+import torch
 from transformers import TrainerCallback
 
 
@@ -25,6 +26,8 @@ class Clock(TrainerCallback):
 
     def on_step_end(self, *_: Any, **__: Any) -> None:
         """Stop it."""
+        if torch.cuda.is_available():
+            torch.cuda.synchronize()  # what was ordered may not be done yet
         self.wall.append(time.perf_counter() - self._start[0])
         self.processor.append(time.process_time() - self._start[1])
 

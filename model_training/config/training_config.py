@@ -46,6 +46,7 @@ class TrainingConfig(BaseConfig):
         "neftune_alpha": "neftune_noise_alpha",
         "sample_packing": "packing",
         "load_in_4_bit": "load_in_4bit",
+        "finetuning_type": "method",
     }
 
     # The model and what it learns from
@@ -67,6 +68,9 @@ class TrainingConfig(BaseConfig):
     """Tokens that the loss counts: those of the answers, or all of them."""
 
     # The adapter
+    method: Literal["lora", "full"] = "lora"
+    """`lora` trains an adapter, `full` every weight: that takes 16 bytes of memory a parameter besides activations, usually
+    a tenth of LoRA's learning rate, and gives a whole model, to be prepared as a base (`mt models prepare FOLDER`)."""
     lora_r: int = Field(default=16, ge=1, le=1024)
     """Rank of the LoRA matrices: more rank can learn more and costs memory."""
     lora_alpha: float = Field(default=32, gt=0, le=4096)
@@ -213,6 +217,7 @@ class TrainingConfig(BaseConfig):
     def rules(self) -> Iterator[Fault]:
         """Rules among the fields, then, unless `check_machine` is off, what this machine lacks for them."""
         yield from self._precision_rules()
+        yield from self._method_rules()
         yield from self._length_rules()
         yield from self._validation_rules()
         if self.device == "cpu" and self.backend == "unsloth":
@@ -264,6 +269,25 @@ class TrainingConfig(BaseConfig):
         if self.attention == "flash_attention_2" and not (gpu and machine.has("flash_attn")):
             rule = "needs an NVIDIA GPU and the package flash-attn"
             yield Fault("attention", rule, self.attention, f"Use 'auto' or 'sdpa'. {elsewhere}")
+
+    def _method_rules(self) -> Iterator[Fault]:
+        """What is an adapter's cannot be asked for where there is none."""
+        if self.method == "lora":
+            return
+        for name in ("load_in_4bit", "use_dora", "use_rslora", "rank_pattern", "alpha_pattern"):
+            if value := getattr(self, name):
+                yield Fault(
+                    name,
+                    "is for adapters, and method is 'full'",
+                    value,
+                    "Leave it out, or set method to 'lora'.",
+                )
+        if self.backend == "unsloth":
+            hint = "Use 'transformers' or 'auto'."
+            yield Fault("backend", "trains adapters only here, and method is 'full'", self.backend, hint)
+        if "merged" in self.export:
+            hint = "Leave it out: the artifact is that model."
+            yield Fault("export", "there is no adapter to merge, and method is 'full'", self.export, hint)
 
     def _precision_rules(self) -> Iterator[Fault]:
         if self.bf16 is True and self.fp16 is True:

@@ -36,9 +36,9 @@ def remove_checkpoint(session: Session, job: JobRow, step: int) -> None:
     session.execute(delete(CheckpointRow).where(CheckpointRow.job_id == job.id, CheckpointRow.step == step))
 
 
-def add_artifact(session: Session, job: JobRow, sha256: str, size: int) -> None:
-    """Record an adapter in the artifact store; the same content may be there already."""
-    row = insert(ArtifactRow).values(sha256=sha256, kind="adapter", bytes=size, job_id=job.id)
+def add_artifact(session: Session, job: JobRow, sha256: str, size: int, kind: str) -> None:
+    """Record an adapter or a model in the artifact store; the same content may be there already."""
+    row = insert(ArtifactRow).values(sha256=sha256, kind=kind, bytes=size, job_id=job.id)
     session.execute(row.on_conflict_do_nothing())
 
 

@@ -67,16 +67,21 @@ class Training:
     def publish(self, session: Session, job: JobRow, result: dict[str, Any]) -> dict[str, Any]:
         """Store the adapter and publish the model; returns the job's result.
 
-        The model is `pending` until a server has compared itself with the fingerprint.
+        The model is `pending` until a server has compared itself with the fingerprint. A whole model is no adapter to serve
+        on a base: it is `refused` and says how it becomes a base of its own.
         """
         directory = Path(result["directory"])
+        whole = result["lineage"].get("method") == "full"
         artifact = self._artifacts.commit(directory)
-        repository.add_artifact(session, job, artifact, directory_bytes(directory))
+        path = self._artifacts.path(artifact)
+        kind = "model" if whole else "adapter"
+        repository.add_artifact(session, job, artifact, directory_bytes(directory), kind)
         model = ModelRow(
             id=new_id("model"),
             base=result["lineage"]["base"],
             artifact=artifact,
-            state="pending",
+            state="refused" if whole else "pending",
+            gate={"passed": False, "code": "whole_model", "reason": _how_to_serve(path)} if whole else None,
             metrics=result["metrics"],
             lineage=result["lineage"],
         )
@@ -99,6 +104,10 @@ class Training:
                 param=param,
             )
         return DataFile(id=row.id, name=row.filename, path=str(path), sha256=row.sha256)
+
+
+def _how_to_serve(path: Path) -> str:
+    return f"it is a whole model, not an adapter; make it a base of its own: mt models prepare {path} --name NAME"
 
 
 def _entry(model: str) -> CatalogueEntry:

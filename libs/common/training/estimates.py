@@ -109,6 +109,11 @@ class Work:
         return cls(min(whole, rows * data.row_tokens), validations * data.validation_tokens, plan.steps)
 
 
+def trained_parameters(shape: Shape, parameters: int, config: TrainingConfig) -> int:
+    """Weights that training changes, of a base with so many in all."""
+    return parameters if config.method == "full" else adapter_parameters(shape, config)
+
+
 def adapter_parameters(shape: Shape, config: TrainingConfig) -> int:
     """Weights of the LoRA adapter, layers with a rank of their own included."""
     total = 0
@@ -168,6 +173,12 @@ def memory_of(shape: Shape, parameters: int, plan: Plan, config: TrainingConfig,
         "adapter and optimiser": adapter_parameters(shape, config)
         * (8 + moments),  # float32 values and gradients
     }
+    if (
+        config.method == "full"
+    ):  # float32 values and gradients of everything, and the same in 16 bits while a pass lasts
+        del parts["adapter and optimiser"]
+        parts["weights"] = parameters * (4 + (width if width < 4 else 0))
+        parts["gradients and optimiser"] = parameters * (4 + moments)
     if config.load_in_4bit:
         parts["a layer in 16 bits"] = max(i * o for i, o in shape.linear_layers.values()) * width * 2
     if plan.device == "cpu":

@@ -119,7 +119,7 @@ class Planner:
 
     def _backend(self, device: Device) -> Backend:
         asked = self._config.backend
-        usable = device == "cuda" and self._machine.unsloth
+        usable = device == "cuda" and self._machine.unsloth and self._config.method == "lora"
         if asked == "unsloth" and not usable:
             raise JobFailure(
                 "unsupported_setting",
@@ -133,6 +133,8 @@ class Planner:
         if usable:
             return self._apply("backend", "unsloth", "Unsloth is installed, and there is a GPU")
         why = "Unsloth is not installed" if device == "cuda" else "Unsloth needs a GPU"
+        if self._config.method == "full":
+            why = "Unsloth is used for adapters only"
         return self._apply("backend", "transformers", why)
 
     def _optimizer(self) -> Optimizer:

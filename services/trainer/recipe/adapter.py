@@ -1,4 +1,4 @@
-"""The LoRA adapter: its settings for PEFT, and its file."""
+"""What is trained: the LoRA adapter, its settings for PEFT and its file; or the whole model and its."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from typing import Any
 from peft import LoraConfig, PeftModel
 from peft.tuners.lora import LoraLayer
 from peft.tuners.tuners_utils import BaseTunerLayer
+from transformers import PreTrainedModel
 
 from libs.common.errors import JobFailure
 from model_training.config.training_config import TrainingConfig
@@ -30,7 +31,7 @@ def lora_config(config: TrainingConfig) -> LoraConfig:
     )
 
 
-def check_patterns(model: PeftModel, config: TrainingConfig) -> None:
+def check_patterns(model: Any, config: TrainingConfig) -> None:
     """Refuse a pattern that no layer matches: PEFT would train with the general rank and say nothing.
 
     Raises:
@@ -58,8 +59,17 @@ def _matches(pattern: str, layers: list[str]) -> bool:
     return any(expression.fullmatch(layer) for layer in layers)
 
 
-def save_adapter(model: PeftModel, directory: Path) -> None:
-    """Write adapter_config.json and adapter_model.safetensors, without asking a hub about the base."""
+def whole_model(model: PeftModel | PreTrainedModel) -> Any:
+    """The model around or without its adapter."""
+    return model.get_base_model() if isinstance(model, PeftModel) else model
+
+
+def save_trained(model: PeftModel | PreTrainedModel, directory: Path) -> None:
+    """Write what training changes: adapter_config.json and adapter_model.safetensors, without asking a hub about the base;
+    or the whole model, if that is trained."""
+    if not isinstance(model, PeftModel):
+        model.save_pretrained(str(directory))
+        return
     model.save_pretrained(str(directory), save_embedding_layers=False)
     (directory / "README.md").unlink(missing_ok=True)  # PEFT's empty card
 

@@ -10,16 +10,21 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import torch
 from peft import PeftModel
+from transformers import PreTrainedModel
 
+from libs.common.models.prompting import PromptTemplate
 from libs.common.models.store import LICENCE_FILES
 from libs.common.training.plan import Plan
 from services.trainer.domain import TrainOrder
-from services.trainer.recipe.adapter import save_adapter
+from services.trainer.recipe.adapter import save_trained
 from services.trainer.recipe.card import CardFacts, model_card
 from services.trainer.recipe.curves import draw_curves
-from services.trainer.recipe.export import GGUF, MERGED
+from services.trainer.recipe.export import GGUF, MERGED, complete
 from services.trainer.recipe.fingerprint import Fingerprint
+
+INDEX = "model.safetensors.index.json"
 
 
 @dataclass(frozen=True)
@@ -32,14 +37,27 @@ class Outcome:
     lineage: dict[str, Any]
 
 
-def write_adapter(model: PeftModel, order: TrainOrder, directory: Path) -> None:
-    """Write the adapter under the base's catalogue name, not under the path that it was loaded from."""
-    model.peft_config["default"].base_model_name_or_path = order.model
-    save_adapter(model, directory)
+def write_trained(
+    model: PeftModel | PreTrainedModel, order: TrainOrder, template: PromptTemplate, directory: Path
+) -> None:
+    """Write the adapter under the base's catalogue name, not under the path that it was loaded from; or the whole model in
+    bfloat16, as a folder that loads by itself. A whole model that was trained in float32 is bfloat16 afterwards."""
+    if isinstance(model, PeftModel):
+        model.peft_config["default"].base_model_name_or_path = order.model
+        save_trained(model, directory)
+        return
+    save_trained(model.to(torch.bfloat16), directory)
+    complete(directory, Path(order.model_path), template)
+    (directory / INDEX).unlink(missing_ok=True)  # of a base in several files; this is one
 
 
 def write_documents(
-    directory: Path, order: TrainOrder, plan: Plan, outcome: Outcome, fingerprint: Fingerprint
+    directory: Path,
+    order: TrainOrder,
+    plan: Plan,
+    outcome: Outcome,
+    fingerprint: Fingerprint,
+    template: PromptTemplate,
 ) -> None:
     """Write everything beside the adapter and what was exported already."""
     applied = {name: value for name, value in vars(plan).items() if name != "effective"}
@@ -60,7 +78,8 @@ def write_documents(
             shutil.copyfile(source, directory / name)
     exported = [kind for kind in (MERGED, GGUF) if (directory / kind).is_dir()]
     change = (fingerprint.mean_change, fingerprint.max_change)
-    facts = CardFacts(order, plan, outcome.metrics, outcome.data, outcome.lineage, change, exported)
+    own = template.own.text if template.own else None
+    facts = CardFacts(order, plan, outcome.metrics, outcome.data, outcome.lineage, change, exported, own)
     (directory / "README.md").write_text(model_card(facts), encoding="utf-8")
 
 

@@ -34,7 +34,7 @@ _GIB = 2**30
 
 @dataclass(frozen=True)
 class CardFacts:
-    """What the card tells. `exported` names what lies beside the adapter."""
+    """What the card tells. `exported` names what lies beside the adapter, `template_text` is the model's own template."""
 
     order: TrainOrder
     plan: Plan
@@ -43,6 +43,7 @@ class CardFacts:
     lineage: Mapping[str, Any]
     fingerprint_change: tuple[float, float]
     exported: Sequence[str] = ()
+    template_text: str | None = None
 
 
 def model_card(facts: CardFacts) -> str:
@@ -74,7 +75,8 @@ def _hub_id(order: TrainOrder) -> str:
 
 
 def _metadata(order: TrainOrder) -> str:
-    lines = [f"base_model: {_hub_id(order)}", "base_model_relation: adapter", "library_name: peft"]
+    relation, library = ("finetune", "transformers") if _is_whole(order) else ("adapter", "peft")
+    lines = [f"base_model: {_hub_id(order)}", f"base_model_relation: {relation}", f"library_name: {library}"]
     lines += ["pipeline_tag: text-generation"]
     if _is_gemma(order):
         lines += [
@@ -84,7 +86,12 @@ def _metadata(order: TrainOrder) -> str:
         ]
     else:
         lines += ["license: apache-2.0"]
-    return "\n".join(["---", *lines, "tags:", "- lora", "- gemma", "- code", "---"])
+    tags = ["- gemma", "- code"] if _is_whole(order) else ["- lora", "- gemma", "- code"]
+    return "\n".join(["---", *lines, "tags:", *tags, "---"])
+
+
+def _is_whole(order: TrainOrder) -> bool:
+    return order.config.get("method") == "full"
 
 
 def _summary(facts: CardFacts) -> str:
@@ -94,7 +101,7 @@ def _summary(facts: CardFacts) -> str:
         f"[{base}](https://huggingface.co/{base})" if "/" in base else f"`{base}`, a model of its owner's"
     )
     return (
-        f"A LoRA adapter for {linked}, trained to answer "
+        f"{'All weights of' if _is_whole(facts.order) else 'A LoRA adapter for'} {linked}, trained to answer "
         f"coding questions on {train['rows']:,} rows with {train['supervised_tokens']:,} learnt tokens a pass. "
         f"Kept is step {step} of {facts.plan.steps}, the best by validation loss where there was one."
     )
@@ -169,6 +176,8 @@ def _settings(facts: CardFacts) -> str:
 
 def _use(facts: CardFacts) -> str:
     order = facts.order
+    if _is_whole(order):
+        return _use_whole(facts)
     name = order.suffix or "tuned"
     rank = max(order.config.get("lora_r", 16), *order.config.get("rank_pattern", {}).values(), 1)
     serve = (
@@ -198,7 +207,28 @@ With vLLM:
 
 With the platform that made it, which also checks the fingerprint: `mt models import . && mt chat -m MODEL_ID "..."`.
 
-Prompts follow the template `{order.template}`; asked otherwise, it answers worse.{chr(10) * 2 + beside if beside else ""}"""
+Prompts follow {_template(facts)}; asked otherwise, it answers worse.{chr(10) * 2 + beside if beside else ""}"""
+
+
+def _use_whole(facts: CardFacts) -> str:
+    name = facts.order.suffix or "tuned"
+    gguf = "\n\n- `gguf/`: the same as one GGUF file, for llama.cpp and what is built on it"
+    return f"""With transformers: `AutoModelForCausalLM.from_pretrained(".", dtype="bfloat16")`. With vLLM: `vllm serve .`
+
+With the platform that made it, as a base of its own: `mt models prepare . --name {name} && mt chat -m {name} "..."`.
+
+Prompts follow {_template(facts)}; asked otherwise, it answers worse.{gguf if facts.exported else ""}"""
+
+
+def _template(facts: CardFacts) -> str:
+    """How it wants to be asked: the template's name and, for one that the model brings along, its text."""
+    order = facts.order
+    if facts.lineage.get("template") != "own" or facts.template_text is None:
+        return f"the template `{order.template}`"
+    fence = "```"
+    while fence in facts.template_text:
+        fence += "`"
+    return f"the model's own chat template,\n\n{fence}jinja\n{facts.template_text.strip()}\n{fence}\n\n"
 
 
 def _vllm_rank(rank: int) -> int:

@@ -56,6 +56,11 @@ def export(
     """
     if not wanted:
         return []
+    if (
+        order.config.get("method") == "full"
+    ):  # the artifact is the model already; its settings exclude `merged`
+        target = directory / GGUF
+        return [_attempt(GGUF, target, lambda: _write_gguf(target, directory, order, template))]
     merged = directory / MERGED
     made = {MERGED: _attempt(MERGED, merged, lambda: _write_merged(merged, directory, order, template))}
     if GGUF in wanted:
@@ -97,9 +102,16 @@ def _write_merged(target: Path, adapter: Path, order: TrainOrder, template: Prom
     base = Path(order.model_path)
     require_room(target, sum(path.stat().st_size for path in base.glob("*.safetensors")))
     merge_weights(base, adapter, target)
+    complete(target, base, template)
+
+
+def complete(target: Path, base: Path, template: PromptTemplate) -> None:
+    """Put beside the 16-bit weights in a directory all that a model needs: the base's settings, tokenizer and licence, the
+    template that it was trained with, and the tokens that end its answers."""
     names = [path.name for path in base.iterdir() if path.is_file()]
     for name in {*checkpoint.beside_weights(names), *(set(LICENCE_FILES) & set(names))} - {"README.md"}:
-        shutil.copyfile(base / name, target / name)
+        if not (target / name).exists():
+            shutil.copyfile(base / name, target / name)
     _change_json(target / "config.json", dtype="bfloat16")
     if template.own is None:
         (target / "chat_template.jinja").write_text(chat_template(template), encoding="utf-8")

@@ -76,13 +76,17 @@ def fingerprint_ids(tokenizer: Any, template: PromptTemplate, examples: Sequence
 
 @torch.no_grad()
 def take_fingerprint(base: Path, adapter: Path, texts: Sequence[list[int]], device: str) -> Fingerprint:
-    """Measure a base, and the adapter that lies in a directory, both read anew: what is measured is what was saved, on the
-    base that is served, whatever precision it was trained in."""
+    """Measure a base, and the adapter or the model that lies in a directory, both read anew: what is measured is what was
+    saved, on the base that is served, whatever precision it was trained in."""
     model = load_served(base, device).eval()
     before = [_log_probabilities(model, ids) for ids in texts]
-    tuned = PeftModel.from_pretrained(model, str(adapter)).eval()
-    tuned.merge_adapter()
-    after = [_log_probabilities(tuned.get_base_model(), ids) for ids in texts]
+    if (adapter / "adapter_config.json").is_file():
+        tuned = PeftModel.from_pretrained(model, str(adapter)).eval()
+        tuned.merge_adapter()
+        model = tuned.get_base_model()
+    else:
+        model = load_served(adapter, device).eval()
+    after = [_log_probabilities(model, ids) for ids in texts]
     rows = [FingerprintText(ids, b, a) for ids, b, a in zip(texts, before, after, strict=True)]
     return Fingerprint("bfloat16", True, rows)
 

@@ -23,15 +23,22 @@ def generation_metrics(model: Any, tokenizer: Any, examples: Sequence[Example]) 
     """Greedy answers to the examples: `eval_exact_match`, the share that equals the row's answer but for outer white space,
     and `eval_parses`, the share of parsing Python among the rows whose own answer is."""
     references = [_text(tokenizer, _answer(example)) for example in examples]
-    answers: list[str] = []
-    for start in range(0, len(examples), ROWS_AT_ONCE):
-        answers += _answers(model, tokenizer, examples[start : start + ROWS_AT_ONCE])
+    answers = generated(model, tokenizer, examples)
     equal = [answer == reference for answer, reference in zip(answers, references, strict=True)]
     metrics = {"eval_exact_match": sum(equal) / max(1, len(equal))}
     code = [answer for answer, reference in zip(answers, references, strict=True) if _parses(reference)]
     if code:
         metrics["eval_parses"] = sum(map(_parses, code)) / len(code)
     return metrics
+
+
+@torch.no_grad()
+def generated(model: Any, tokenizer: Any, examples: Sequence[Example]) -> list[str]:
+    """The model's greedy answer to each example, without white space around it."""
+    answers: list[str] = []
+    for start in range(0, len(examples), ROWS_AT_ONCE):
+        answers += _answers(model, tokenizer, examples[start : start + ROWS_AT_ONCE])
+    return answers
 
 
 def _answers(model: Any, tokenizer: Any, examples: Sequence[Example]) -> list[str]:

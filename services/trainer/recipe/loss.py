@@ -5,8 +5,9 @@ states whose next token is supervised meet the output matrix, in chunks, and the
 while a chunk's logits are still in the cache. Nothing of vocabulary width is kept for the backward pass. The softmax is
 computed in float32 whatever the precision of the model.
 
-The output matrix must be frozen and without bias or adapter, which LoRA on the linear layers of Gemma keeps. The loss of
-each supervised token comes as a by-product, so that rows can be told apart without another pass.
+The output matrix must be without bias or adapter, which LoRA on the linear layers of Gemma keeps; where it is trained
+itself, its gradient comes with that of the hidden states. The loss of each supervised token is a by-product, so that rows
+can be told apart without another pass.
 """
 
 from __future__ import annotations
@@ -57,20 +58,24 @@ class SupervisedCrossEntropy(torch.autograd.Function):
         losses = torch.empty(len(hidden), dtype=torch.float32, device=hidden.device)
         wants_gradient = hidden.requires_grad
         gradient = torch.empty_like(hidden) if wants_gradient else hidden.new_empty(0)
+        of_weight = torch.zeros_like(weight) if weight.requires_grad else weight.new_empty(0)
         for start, logits in _projected(hidden, weight):
             for rows in _blocks(start, len(logits), hidden.device):
                 part = logits[rows.start - start : rows.stop - start]
                 losses[rows] = _loss_and_gradient(part, targets[rows, None], softcap, wants_gradient)
             if wants_gradient:
                 torch.mm(logits, weight, out=gradient[start : start + CHUNK_TOKENS])
-        ctx.save_for_backward(gradient)
+            if weight.requires_grad:
+                of_weight.addmm_(logits.t(), hidden[start : start + CHUNK_TOKENS])
+        ctx.save_for_backward(gradient, of_weight)
         ctx.mark_non_differentiable(losses)
         return losses.sum(), losses
 
     @staticmethod
-    def backward(ctx: Any, *upstream: torch.Tensor) -> tuple[torch.Tensor, None, None, None]:
-        (gradient,) = ctx.saved_tensors
-        return gradient * upstream[0].to(gradient.dtype), None, None, None
+    def backward(ctx: Any, *upstream: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor | None, None, None]:
+        gradient, of_weight = ctx.saved_tensors
+        scale = upstream[0].to(gradient.dtype)
+        return gradient * scale, of_weight * scale if of_weight.numel() else None, None, None
 
 
 def _projected(hidden: torch.Tensor, weight: torch.Tensor) -> Iterator[tuple[int, torch.Tensor]]:
@@ -150,11 +155,11 @@ def install(model: PreTrainedModel) -> None:
     """Make `model(input_ids, labels=…)` return `supervised_loss` and compute no logits. Without labels it works as before.
 
     Raises:
-        ValueError: the output matrix is trained or has an adapter or a bias; the loss would miss its gradient.
+        ValueError: the output matrix has an adapter or a bias; the loss would miss its gradient.
     """
     head = model.get_output_embeddings()
-    if type(head) is not torch.nn.Linear or head.bias is not None or head.weight.requires_grad:
-        raise ValueError("the output matrix must be a frozen linear layer without bias or adapter")
+    if type(head) is not torch.nn.Linear or head.bias is not None:
+        raise ValueError("the output matrix must be a linear layer without bias or adapter")
     weight = head.weight
     softcap = float(getattr(model.config.get_text_config(), "final_logit_softcapping", None) or 0.0)
     plain_forward = model.forward
@@ -171,8 +176,17 @@ def install(model: PreTrainedModel) -> None:
             return plain_forward(input_ids=input_ids, attention_mask=attention_mask, **options)
         options.pop("use_cache", None)
         body = self.base_model(input_ids=input_ids, attention_mask=attention_mask, use_cache=False, **options)
+        hidden = body.last_hidden_state
         return supervised_loss(
-            body.last_hidden_state, weight, labels, denominator=num_items_in_batch, softcap=softcap
+            hidden, _computed(weight, hidden), labels, denominator=num_items_in_batch, softcap=softcap
         )
 
     model.forward = types.MethodType(forward, model)
+
+
+def _computed(weight: torch.Tensor, hidden: torch.Tensor) -> torch.Tensor:
+    """The output matrix as it is multiplied: one that is trained is held in float32 and computed with as autocast says."""
+    kind = hidden.device.type
+    if weight.requires_grad and torch.is_autocast_enabled(kind):
+        return weight.to(torch.get_autocast_dtype(kind))
+    return weight

@@ -75,6 +75,7 @@ def lineage(
         "base": order.model,
         "base_licence": order.licence,
         "template": "own" if template.own else order.template,
+        "method": order.config.get("method", "lora"),
         "job_id": job_id,
         "suffix": order.suffix,
         "training_file": _file(order.training),

@@ -143,7 +143,8 @@ class TrainingRun:
     def _trainer(self, tokenizer: Any, rows: tuple[EncodedRows, EncodedRows], plan: Plan) -> AnswerTrainer:
         transformers.set_seed(self._config.seed)
         model = prepare(self._path, plan, self._config)
-        check_patterns(model, self._config)
+        if self._config.method == "lora":
+            check_patterns(model, self._config)
         marker = self._resume.marker if self._resume else None
         reporter = Reporter(
             self._context,
@@ -241,7 +242,7 @@ class TrainingRun:
         encoded: tuple[EncodedRows, EncodedRows],
         template: PromptTemplate,
     ) -> dict[str, Any]:
-        self._context.progress(trainer.state.global_step, trainer.state.max_steps, "writing the adapter")
+        self._context.progress(trainer.state.global_step, trainer.state.max_steps, "writing the artifact")
         directory = artifact.fresh_directory(self._context.workdir)
         with whole_or_nothing(directory, "the artifact"):
             return self._write(directory, trainer, plan, encoded, template)
@@ -256,7 +257,7 @@ class TrainingRun:
     ) -> dict[str, Any]:
         """Fill the artifact's directory and give it its name; returns the job's result."""
         train, validation = encoded
-        artifact.write_adapter(trainer.model, self._order, directory)
+        artifact.write_trained(trainer.model, self._order, template, directory)
         texts = fingerprint_ids(trainer.processing_class, template, train.examples)
         outcome.free(trainer)
         fingerprint = take_fingerprint(self._path, directory, texts, plan.device)
@@ -282,7 +283,7 @@ class TrainingRun:
             lineage=outcome.lineage(self._order, template, self._context.job_id, trainer),
         )
         plan = self._export(directory, plan, template)
-        artifact.write_documents(directory, self._order, plan, done, fingerprint)
+        artifact.write_documents(directory, self._order, plan, done, fingerprint, template)
         published = artifact.publish(directory, self._context.workdir / "artifact")
         machine = {**asdict(self._machine), "threads": self._threads}
         took = outcome.took(trainer, done, machine, self._expected_memory)

@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from peft import PeftModel
 from torch.utils.data import Dataset, Sampler
-from transformers import PreTrainedTokenizerBase, Trainer
+from transformers import PreTrainedModel, PreTrainedTokenizerBase, Trainer
 from transformers.trainer import TRAINER_STATE_NAME
 from transformers.trainer_callback import PrinterCallback, TrainerCallback, TrainerState
 
@@ -20,7 +20,7 @@ from libs.common.errors import JobFailure
 from libs.common.training.plan import Plan
 from model_training.config.training_config import TrainingConfig
 from services.trainer.recipe import checkpoints
-from services.trainer.recipe.adapter import leave_inputs_alone, save_adapter
+from services.trainer.recipe.adapter import leave_inputs_alone, save_trained, whole_model
 from services.trainer.recipe.arguments import training_arguments
 from services.trainer.recipe.batches import Batch, LengthBuckets, best_fit, by_length, collate, passes
 from services.trainer.recipe.disk import whole_or_nothing
@@ -60,15 +60,15 @@ def _no_one(before: int, after: int) -> None:
 
 
 class AnswerTrainer(Trainer):
-    """Trains an adapter on supervised tokens.
+    """Trains an adapter, or a whole model, on supervised tokens.
 
-    `model` is the base with its adapter; `plan` and `config` say how. `counters` counts what was computed, and
-    `tell_halving` is called when memory runs out.
+    `model` is the base with its adapter, or without one; `plan` and `config` say how. `counters` counts what was computed,
+    and `tell_halving` is called when memory runs out.
     """
 
     def __init__(
         self,
-        model: PeftModel,
+        model: PeftModel | PreTrainedModel,
         tokenizer: PreTrainedTokenizerBase,
         examples: Sequence[Example],
         *,
@@ -88,7 +88,7 @@ class AnswerTrainer(Trainer):
         self._config = config
         longest = max((len(example.ids) for example in (*examples, *validation)), default=0)
         self.ladder = MemoryLadder(self.counters.pass_tokens or plan.pass_tokens, longest, tell_halving)
-        install(model.get_base_model())
+        install(whole_model(model))
         patience = PatientStopping(
             plan.patience, config.early_stopping_min_delta, config.early_stopping_warmup
         )
@@ -222,11 +222,11 @@ class AnswerTrainer(Trainer):
             super()._save_checkpoint(model, trial)
 
     def _save(self, output_dir: str | None = None, state_dict: Any = None) -> None:
-        """The adapter alone: base and tokenizer do not change, and pickled arguments have no place here."""
+        """What is trained alone: tokenizer and a frozen base do not change, and pickled arguments have no place here."""
         self.counters.unreported_loss = float(self._tr_loss)
         self.counters.reported_step = self._globalstep_last_logged
         directory = Path(output_dir or str(self.args.output_dir))
-        save_adapter(self.model, directory)
+        save_trained(self.model, directory)
         self.row_losses.save(directory)
 
     def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:

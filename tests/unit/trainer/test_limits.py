@@ -58,7 +58,7 @@ class FullDisk:
 
     def __call__(self) -> None:
         if self.step is None:
-            before(artifact, "write_adapter", lambda *_: self._fill())
+            before(artifact, "write_trained", lambda *_: self._fill())
         else:
             before(
                 AnswerTrainer,

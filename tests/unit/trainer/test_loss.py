@@ -118,9 +118,10 @@ def test_an_installed_model_agrees_with_its_own_loss(tiny_gemma: Path) -> None:
     torch.testing.assert_close(model(input_ids=ids, attention_mask=mask).logits, expected.logits)
 
 
-def test_a_trained_output_matrix_is_refused(tiny_gemma: Path) -> None:
-    model = AutoModelForCausalLM.from_pretrained(tiny_gemma, dtype=torch.float32)
-    with pytest.raises(ValueError, match="frozen"):
+def test_an_output_matrix_with_an_adapter_is_refused(tiny_gemma: Path) -> None:
+    model: Any = AutoModelForCausalLM.from_pretrained(tiny_gemma, dtype=torch.float32)
+    model.lm_head = torch.nn.Sequential(model.lm_head)
+    with pytest.raises(ValueError, match="without bias or adapter"):
         install(model)
 
 
@@ -137,3 +138,14 @@ def test_tokens_are_scored_one_by_one(batch: tuple[torch.Tensor, ...]) -> None:
         torch.testing.assert_close(found.token_losses, expected, rtol=1e-5, atol=1e-5)
     assert scored.hits is not None
     assert scored.hits.equal(logits[learnt].argmax(dim=1) == labels[:, 1:][learnt])
+
+
+def test_a_trained_output_matrix_gets_its_gradient(batch: tuple[torch.Tensor, ...]) -> None:
+    hidden, weight, labels = batch
+    ours, plain = (weight.clone().requires_grad_() for _ in range(2))
+    inputs = [hidden.clone().requires_grad_() for _ in range(2)]
+    (3.0 * supervised_loss(inputs[0], ours, labels)).backward()
+    logits = (inputs[1] @ plain.t())[:, :-1].flatten(0, 1)
+    (3.0 * functional.cross_entropy(logits, labels[:, 1:].flatten(), ignore_index=IGNORED)).backward()
+    torch.testing.assert_close(ours.grad, plain.grad, rtol=1e-4, atol=1e-6)
+    torch.testing.assert_close(inputs[0].grad, inputs[1].grad, rtol=1e-4, atol=1e-6)

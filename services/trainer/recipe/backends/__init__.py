@@ -9,13 +9,15 @@ from importlib import import_module
 from pathlib import Path
 
 from peft import PeftModel
+from transformers import PreTrainedModel
 
 from libs.common.training.plan import Plan
 from model_training.config.training_config import TrainingConfig
 
 
-def prepare(path: Path, plan: Plan, config: TrainingConfig) -> PeftModel:
-    """The base model, frozen, on the plan's device and in its precision, with a fresh adapter whose weights are float32.
+def prepare(path: Path, plan: Plan, config: TrainingConfig) -> PeftModel | PreTrainedModel:
+    """The base model on the plan's device: frozen and in its precision, with a fresh adapter whose weights are float32; or,
+    for full fine-tuning, all of it trainable in float32.
 
     Raises:
         JobFailure: the model cannot be read, or the adapter does not fit it.

@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 from peft import PeftModel, get_peft_model
-from transformers import AutoModelForCausalLM, BitsAndBytesConfig
+from transformers import AutoModelForCausalLM, BitsAndBytesConfig, PreTrainedModel
 
 from libs.common.training.plan import Plan
 from model_training.config.training_config import TrainingConfig
@@ -16,9 +16,11 @@ from services.trainer.recipe.adapter import lora_config
 from services.trainer.recipe.base import DTYPES, unreadable
 
 
-def prepare(path: Path, plan: Plan, config: TrainingConfig) -> PeftModel:
+def prepare(path: Path, plan: Plan, config: TrainingConfig) -> PeftModel | PreTrainedModel:
     """See `backends.prepare`."""
     model = _load(path, plan, config)
+    if config.method == "full":
+        return model
     model.requires_grad_(False)
     for module in model.modules():
         # On a CPU, bitsandbytes turns weights into another format at the first validation: one that only infers, is rounded
@@ -40,7 +42,8 @@ def _load(path: Path, plan: Plan, config: TrainingConfig) -> Any:
     try:
         model = AutoModelForCausalLM.from_pretrained(
             path,
-            dtype=DTYPES[plan.precision],
+            # Weights that are trained are float32: small steps would be rounded away in 16 bits. Autocast narrows them.
+            dtype=torch.float32 if config.method == "full" else DTYPES[plan.precision],
             attn_implementation=plan.attention,
             local_files_only=True,
             trust_remote_code=False,
