@@ -31,7 +31,7 @@ from services.evaluator import extraction
 from services.evaluator.grading import Grader
 from services.evaluator.sandbox.limits import Limits
 from services.evaluator.sandbox.pool import Sandbox
-from services.evaluator.suites import load_humaneval
+from services.evaluator.suites.code_generation import load_humaneval
 
 AT_A_TIME = 2
 TURNS = 3

@@ -68,12 +68,24 @@ class EvaluationItem(Wire):
     group: str = Field(description="Items of one group (a function) are not independent of each other.")
     check: Check
     source: Source = Source()
+    variant: str | None = Field(
+        default=None, description="How its question was changed, for an item made of another."
+    )
+    of: str | None = Field(default=None, description="The item that this one was made of.")
 
 
 class SuiteSpec(Wire):
-    """A suite by name (`humaneval`, or a name that the file's items carry) and, for your own items, their file."""
+    """A suite by name and, for your own items, their file.
+
+    `humaneval` comes with its items, `robustness` and `consistency` change or repeat the items of a file (or HumanEval's,
+    without one). Any other name is that of the file's items.
+    """
 
     name: Name = Field(examples=["code_generation"])
+    of: str | None = Field(
+        default=None,
+        description="Which of the file's items `robustness` and `consistency` take; all when absent.",
+    )
     file: Reference | None = Field(default=None, examples=["file_01jabc"])
     limit: Annotated[int, Field(ge=1, le=1_000_000), WHOLE] | None = None
 
@@ -86,6 +98,7 @@ class PromptSpec(Wire):
         default=None, description="Training file that examples are taken from."
     )
     max_tokens: Annotated[int, Field(ge=1, le=4096), WHOLE] = 64
+    temperature: float = Field(default=0.0, ge=0, le=2)
 
 
 class EvaluationCreate(Wire):
@@ -94,6 +107,9 @@ class EvaluationCreate(Wire):
     model: Reference = Field(examples=["gemma-3-270m", "rag:docs@gemma-3-270m"])
     suites: list[SuiteSpec] = Field(min_length=1, max_length=100)
     prompt: PromptSpec = PromptSpec()
+    samples: Annotated[int, Field(ge=1, le=200), WHOLE] = Field(
+        default=1, description="Answers to each question, for pass@k and pass^k; needs a temperature above 0."
+    )
     seed: Seed = 0
     metadata: Metadata = {}
 
@@ -131,10 +147,26 @@ class ItemResult(Reply):
     completion_tokens: int
     sources: list[dict[str, Any]] = []
     source: Source = Source()
+    sample: int = 0
+    variant: str | None = None
+    of: str | None = None
+    cached: bool = Field(
+        default=False, description="The answer was given before; its latency is that of then."
+    )
+
+
+class ScoreInterval(Reply):
+    """A 95% interval."""
+
+    low: float
+    high: float
 
 
 class SuiteSummary(Reply):
-    """One suite's outcome; the interval is Wilson's at 95% for rates and a bootstrap for scores."""
+    """One suite's outcome; the interval is Wilson's at 95% for rates and a bootstrap for scores.
+
+    With several answers to a question `scores` holds `pass@k` and `pass^k`; `robustness` and `consistency` add theirs.
+    """
 
     suite: str
     n: int
@@ -143,7 +175,11 @@ class SuiteSummary(Reply):
     ci_low: float
     ci_high: float
     scores: dict[str, float] = {}
+    intervals: dict[str, ScoreInterval] = {}
     statuses: dict[str, int] = {}
+    extraction_failed: int = Field(
+        default=0, description="Answers whose form, not their content, was at fault."
+    )
 
 
 class Evaluation(Reply):

@@ -39,7 +39,9 @@ def read_benchmark(path: Path, suite: str, *, package: str | None = None) -> lis
     text = path.read_text(encoding="utf-8-sig")
     try:
         rows: list[dict[str, Any]] = (
-            json.loads(text) if text.lstrip().startswith("[") else [json.loads(x) for x in text.splitlines() if x.strip()]
+            json.loads(text)
+            if text.lstrip().startswith("[")
+            else [json.loads(x) for x in text.splitlines() if x.strip()]
         )
     except ValueError as error:
         raise UserError(f"{path.name} is no JSON: {error}", hint="One object a line, or one list.") from error
@@ -50,6 +52,10 @@ def read_benchmark(path: Path, suite: str, *, package: str | None = None) -> lis
 def items_of(rows: Sequence[dict[str, Any]], suite: str, source: Source) -> list[EvaluationItem]:
     """One item for each row, in order. Raises UserError that names the row."""
     items: list[EvaluationItem] = []
+    for number, row in enumerate(rows, start=1):
+        for name in (_HUMANEVAL | _MBPP) & row.keys() - {"task_id", "test_list"}:
+            if not isinstance(row[name], str):
+                raise UserError(f"Row {number}: `{name}` is {row[name]!r}, which is no text.")
     for number, row in enumerate(rows, start=1):
         try:
             if row.keys() >= _HUMANEVAL:
@@ -95,7 +101,9 @@ def _mbpp(row: dict[str, Any], shots: Sequence[dict[str, Any]], suite: str, sour
             prompt="",
             entry_point=_entry_point(row),
             test="\n".join([*_missing_imports(tests), *tests]) + "\n",
-            completion="\n\n".join([*(f"{_begun(shot)}{_clean(shot['code'])}\n[DONE]" for shot in shots), _begun(row)]),
+            completion="\n\n".join(
+                [*(f"{_begun(shot)}{_clean(shot['code'])}\n[DONE]" for shot in shots), _begun(row)]
+            ),
             stop=["[DONE]"],
         ),
         source=source,

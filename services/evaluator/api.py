@@ -22,10 +22,10 @@ from model_training.contracts.evaluations import (
 from model_training.contracts.jobs import JobError, JobProgress, JobState
 from services.evaluator import repository
 from services.evaluator.grading import Grader
-from services.evaluator.service import grade_all, summarise
+from services.evaluator.service import Scorers, grade_all, summarise
 
 
-def make_router(database: Database, grader: Grader, internal_token: str) -> APIRouter:
+def make_router(database: Database, grader: Grader, scorers: Scorers, internal_token: str) -> APIRouter:
     """The routes, for other services only."""
     router = APIRouter(prefix="/v1", dependencies=[Depends(require_internal(internal_token))])
 
@@ -35,7 +35,7 @@ def make_router(database: Database, grader: Grader, internal_token: str) -> APIR
             row = repository.find_evaluation(session, id)
             if row is None:
                 raise NotFound(f"There is no evaluation {id!r}.", param="id")
-            return _describe(row, repository.results(session, id))
+            return _describe(row, repository.results(session, id), scorers)
 
     @router.get("/evaluations/{id}/items", summary="Its graded items, in the suites' order")
     def get_items(
@@ -78,14 +78,14 @@ def make_router(database: Database, grader: Grader, internal_token: str) -> APIR
     return router
 
 
-def _describe(row: JobRow, results: list[dict[str, object]]) -> Evaluation:
+def _describe(row: JobRow, results: list[dict[str, object]], scorers: Scorers) -> Evaluation:
     result = row.result or {}
     return Evaluation(
         id=row.id,
         state=JobState(row.state),
         created_at=row.created_at,
         model=row.spec["model"],
-        suites=summarise(results),
+        suites=summarise(results, scorers),
         prompt=PromptSpec.model_validate(row.spec.get("prompt") or {}),
         prompt_description=result.get("prompt_description"),
         isolation=result.get("isolation"),

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Generator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -11,14 +13,15 @@ from model_training.contracts.evaluations import EvaluationCreate, EvaluationIte
 from model_training.datasets.rows import TrainingRow, read_rows
 from model_training.errors import UserError
 from services.evaluator.adapters.gateway_http import GatewayModels
+from services.evaluator.adapters.response_cache import ResponseCache
 from services.evaluator.grading import Grader
 from services.evaluator.metrics import signatures
 from services.evaluator.prompts import ModelTraits, PromptBuilder
 from services.evaluator.sandbox.pool import Sandbox
-from services.evaluator.service import CONCURRENCY, Evaluation
+from services.evaluator.service import CONCURRENCY, Ask, Evaluation
 from services.evaluator.settings import EvaluatorSettings
 from services.evaluator.stopwatch import Stopwatch
-from services.evaluator.suites import load_suite
+from services.evaluator.suites.registry import find_suites, load_suite
 
 
 def work(context: ChildContext) -> dict[str, Any]:
@@ -32,7 +35,7 @@ def work(context: ChildContext) -> dict[str, Any]:
 def _evaluate(context: ChildContext, settings: EvaluatorSettings) -> dict[str, Any]:
     spec = context.spec
     request = EvaluationCreate.model_validate(spec["request"])
-    items = _items(request, spec["files"])
+    items = _items(request, spec["files"], settings.suites_dir)
     traits = ModelTraits(**spec["traits"])
     prompts = PromptBuilder(request.prompt, traits, _examples(request, spec["files"]), seed=request.seed)
     token = settings.internal_token.get_secret_value()
@@ -41,7 +44,6 @@ def _evaluate(context: ChildContext, settings: EvaluatorSettings) -> dict[str, A
         token,
         model=request.model,
         project=spec["project"],
-        seed=request.seed,
         threads=CONCURRENCY,
     )
     with Sandbox(
@@ -51,7 +53,11 @@ def _evaluate(context: ChildContext, settings: EvaluatorSettings) -> dict[str, A
         level = "info" if isolation.is_enough else "warn"
         context.event(f"Answers are run in isolation: {isolation.text}.", level=level)
         watch = Stopwatch(context, context.workdir / "elapsed_s")
-        Evaluation(models.ask, Grader(sandbox), prompts, watch).run(items, set(spec["done"]))
+        with _cached(models, spec.get("fingerprint"), settings) as ask:
+            evaluation = Evaluation(
+                ask, Grader(sandbox), prompts, watch, samples=request.samples, seed=request.seed
+            )
+            evaluation.run(items, set(spec["done"]))
         documented = sorted(sandbox.documented)
     models.close()
     return {
@@ -66,12 +72,25 @@ def _evaluate(context: ChildContext, settings: EvaluatorSettings) -> dict[str, A
     }
 
 
-def _items(request: EvaluationCreate, files: dict[str, str]) -> list[EvaluationItem]:
+@contextmanager
+def _cached(models: GatewayModels, fingerprint: str | None, settings: EvaluatorSettings) -> Generator[Ask]:
+    if fingerprint is None or not settings.response_cache:
+        yield models.ask
+        return
+    cache = ResponseCache(settings.home / "cache" / "responses.sqlite", fingerprint, models.ask)
+    try:
+        yield cache.ask
+    finally:
+        cache.close()
+
+
+def _items(request: EvaluationCreate, files: dict[str, str], folder: Path | None) -> list[EvaluationItem]:
+    known = find_suites(folder)
     items: list[EvaluationItem] = []
     seen: set[str] = set()
     for suite in request.suites:
         path = Path(files[suite.file]) if suite.file is not None else None
-        for item in load_suite(suite, path):
+        for item in load_suite(suite, path, known):
             if item.id in seen:
                 raise InvalidInput(
                     f"The item {item.id!r} stands in two suites.",

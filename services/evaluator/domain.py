@@ -45,6 +45,7 @@ class Answer:
     prompt_tokens: int
     completion_tokens: int
     sources: tuple[dict[str, Any], ...] = ()
+    is_cached: bool = False
 
 
 class NotAnswered(Exception):

@@ -39,7 +39,7 @@ class Grader:
         if isinstance(check, CallCheck):
             return self._grade_call(item.id, check, output)
         if isinstance(check, UnitTestCheck):
-            return self._grade_function(item.id, check, output)
+            return self._grade_function(item, check, output)
         return grade_text(item.answer, check, output)
 
     def _grade_call(self, item_id: str, check: CallCheck, output: str) -> Grade:
@@ -96,12 +96,14 @@ class Grader:
             return "not_called", f"the value is right, but {wanted} was not called"
         return "passed", "the value is as expected"
 
-    def _grade_function(self, item_id: str, check: UnitTestCheck, output: str) -> Grade:
+    def _grade_function(self, item: EvaluationItem, check: UnitTestCheck, output: str) -> Grade:
         if not output.strip():
             return _no_answer("the answer is empty", None)
         source = extraction.extract_source(output, check.prompt, check.entry_point)
+        reference = extraction.extract_source(item.answer, check.prompt, check.entry_point).text
+        scores = metrics.code_scores(source.text, reference)
         if source.fault:
-            return Grade("error", source.fault, extracted=source.text, extraction_failed=True)
+            return Grade("error", source.fault, extracted=source.text, extraction_failed=True, scores=scores)
         answer = {"mode": "function", "source": source.text, "entry_point": check.entry_point}
         test = {"prompt": check.prompt, "test": check.test, "entry_point": check.entry_point}
         outcome = self._sandbox.verify(test, answer)
@@ -109,10 +111,12 @@ class Grader:
         if reply is None or reply.get("verdict") == "broken":
             why = reply["text"] if reply else _ended(outcome.test)
             if outcome.answer.end != "ended" or outcome.test.end != "ended":
-                return Grade("timeout", "the answer did not finish in time", extracted=source.text)
-            raise InvalidInput(f"item {item_id!r}: its test cannot be run: {why}", param="check.test")
+                return Grade(
+                    "timeout", "the answer did not finish in time", extracted=source.text, scores=scores
+                )
+            raise InvalidInput(f"item {item.id!r}: its test cannot be run: {why}", param="check.test")
         status, reason = _verdict(reply, outcome.answer, self._sandbox.limits)
-        return Grade(status, reason, score=float(status == "passed"), extracted=source.text)
+        return Grade(status, reason, score=float(status == "passed"), extracted=source.text, scores=scores)
 
 
 def grade_text(reference: str, check: TextCheck, output: str) -> Grade:

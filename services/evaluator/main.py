@@ -15,6 +15,7 @@ from services.evaluator.api import make_router
 from services.evaluator.grading import Grader
 from services.evaluator.sandbox.pool import Sandbox
 from services.evaluator.settings import EvaluatorSettings
+from services.evaluator.suites.registry import find_suites
 from services.evaluator.tasks import EvaluateHandler
 
 
@@ -27,7 +28,9 @@ def build_app(settings: EvaluatorSettings, database: Database, sandbox: Sandbox)
         sandbox.close()
 
     app = create_app("evaluator", ready=database.ready, lifespan=lifespan)
-    app.include_router(make_router(database, Grader(sandbox), settings.internal_token.get_secret_value()))
+    scorers = {name: suite.score for name, suite in find_suites(settings.suites_dir).items()}
+    token = settings.internal_token.get_secret_value()
+    app.include_router(make_router(database, Grader(sandbox), scorers, token))
     return app
 
 

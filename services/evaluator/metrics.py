@@ -1,4 +1,4 @@
-"""How near a text comes to its references: exact match, token F1, BLEU, chrF and ROUGE.
+"""How near a text comes to its references: exact match, token F1, BLEU, chrF and ROUGE; and code to its reference.
 
 BLEU and chrF are sacrebleu's, ROUGE is rouge-score's without its stemmer; exact match and F1 follow the definition of the
 SQuAD evaluation. All values lie between 0 and 1. Differences below 0.05 in BLEU, ROUGE or chrF are no evidence.
@@ -6,12 +6,16 @@ SQuAD evaluation. All values lie between 0 and 1. Differences below 0.05 in BLEU
 
 from __future__ import annotations
 
+import ast
 import re
 import string
+import textwrap
 from collections import Counter
 from collections.abc import Sequence
 from functools import cache
 from typing import TYPE_CHECKING
+
+from services.evaluator import syntax
 
 if TYPE_CHECKING:
     from rouge_score.rouge_scorer import RougeScorer
@@ -56,7 +60,9 @@ def text_scores(answer: str, references: Sequence[str]) -> dict[str, float]:
     """All scores of one answer; each takes the nearest reference where the metric does not take several itself."""
     answer = answer[:MAX_CHARACTERS]
     rouge = [_rouge().score(reference[:MAX_CHARACTERS], answer) for reference in references]
-    scores = {name: max(one[name].fmeasure for one in rouge) for name in ("rouge1", "rouge2", "rougeL")}
+    scores = {
+        name: max(one[name].fmeasure for one in rouge) for name in ("rouge1", "rouge2", "rougeL", "rougeLsum")
+    }
     return {
         "exact_match": exact_match(answer, references),
         "f1": token_f1(answer, references),
@@ -65,7 +71,41 @@ def text_scores(answer: str, references: Sequence[str]) -> dict[str, float]:
         "rouge1": scores["rouge1"],
         "rouge2": scores["rouge2"],
         "rouge_l": scores["rougeL"],
+        "rouge_lsum": scores["rougeLsum"],
     }
+
+
+def chrf(answer: str, reference: str) -> float:
+    """sacrebleu's sentence chrF between 0 and 1."""
+    return _chrf().sentence_score(answer[:MAX_CHARACTERS], [reference[:MAX_CHARACTERS]]).score / 100
+
+
+def code_scores(answer: str, reference: str) -> dict[str, float]:
+    """How near code comes to the reference's text, layout, comments and docstrings left aside, and whether it is Python.
+
+    Code that does not parse is compared as it is. A way to see what failed answers look like; what counts is running them.
+    """
+    is_python, plain = _plain_code(answer)
+    return {"syntax_valid": float(is_python), "code_chrf": chrf(plain, _plain_code(reference)[1])}
+
+
+def _plain_code(text: str) -> tuple[bool, str]:
+    text = text[:MAX_CHARACTERS]
+    for candidate in (text, textwrap.dedent(text), f"def answer():\n{text}"):
+        try:
+            tree = syntax.parse(candidate)
+        except (SyntaxError, ValueError, RecursionError, MemoryError):
+            continue
+        for node in ast.walk(tree):
+            if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)) and ast.get_docstring(
+                node, clean=False
+            ):
+                node.body = node.body[1:] or [ast.Pass()]
+        try:
+            return True, ast.unparse(tree).removeprefix("def answer():\n")
+        except RecursionError:
+            return True, text
+    return False, text
 
 
 def signatures() -> dict[str, str]:
@@ -96,4 +136,4 @@ def _chrf() -> CHRF:
 def _rouge() -> RougeScorer:
     from rouge_score.rouge_scorer import RougeScorer
 
-    return RougeScorer(["rouge1", "rouge2", "rougeL"], use_stemmer=False)
+    return RougeScorer(["rouge1", "rouge2", "rougeL", "rougeLsum"], use_stemmer=False)

@@ -52,6 +52,8 @@ class Question:
     prompt: str | None = None
     max_tokens: int = 64
     stop: tuple[str, ...] = ()
+    temperature: float = 0.0
+    seed: int = 0
 
     @property
     def text(self) -> str:
@@ -94,7 +96,9 @@ class PromptBuilder:
             for row in self.examples_for(item)
             for turn in (("user", row.question), ("assistant", row.answer))
         ]
-        return Question(messages=(*turns, ("user", item.question)), max_tokens=tokens)
+        return Question(
+            messages=(*turns, ("user", item.question)), max_tokens=tokens, temperature=self._spec.temperature
+        )
 
     def examples_for(self, item: EvaluationItem) -> list[TrainingRow]:
         """The examples in front of one item: of its own form first, each about another function, none about its own."""
@@ -144,7 +148,7 @@ class PromptBuilder:
         retrieval = (
             "; passages from the index are put into the last message" if self._traits.is_retrieval else ""
         )
-        return f"{how}{retrieval}. Temperature 0."
+        return f"{how}{retrieval}. Temperature {self._spec.temperature:g}."
 
 
 def _ordered(examples: Sequence[TrainingRow], seed: int) -> list[TrainingRow]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from pydantic import Field
 
 from libs.common.settings import PlatformSettings
@@ -20,6 +22,12 @@ class EvaluatorSettings(PlatformSettings):
     grade_unisolated: bool = Field(
         default=False,
         description="Run generated programs even where nothing but limits keeps them from the host.",
+    )
+    response_cache: bool = Field(
+        default=True, description="Keep answers by model, prompt and parameters, and do not ask twice."
+    )
+    suites_dir: Path | None = Field(
+        default=None, description="A folder with suites of your own, one Python file each."
     )
 
     @property

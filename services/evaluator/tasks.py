@@ -9,12 +9,14 @@ from sqlalchemy.orm import Session
 from libs.common.db.tables import JobRow
 from libs.common.errors import InvalidInput, NotFound
 from libs.common.files import file_path
+from model_training.config.catalogue import find_model
 from model_training.contracts.evaluations import EvaluationCreate, ItemResult
 from model_training.contracts.files import FilePurpose
 from model_training.contracts.jobs import JobKind
 from services.evaluator import repository
 from services.evaluator.service import summarise
 from services.evaluator.settings import EvaluatorSettings
+from services.evaluator.suites.registry import find_suites
 
 
 class EvaluateHandler:
@@ -25,6 +27,7 @@ class EvaluateHandler:
 
     def __init__(self, settings: EvaluatorSettings) -> None:
         self._settings = settings
+        self._scorers = {name: suite.score for name, suite in find_suites(settings.suites_dir).items()}
 
     def prepare(self, session: Session, job: JobRow) -> dict[str, Any]:
         """The child's order: the request, the paths of its files, what is known of the model, and the items done.
@@ -34,6 +37,12 @@ class EvaluateHandler:
             InvalidInput: a file was uploaded for something else, or examples were asked for without a file of them.
         """
         wanted = EvaluationCreate.model_validate(job.spec)
+        if wanted.samples > 1 and wanted.prompt.temperature == 0:
+            raise InvalidInput(
+                f"{wanted.samples} answers to each question are asked for at temperature 0: they would all be equal.",
+                param="prompt.temperature",
+                hint="Set a temperature, 0.8 for example, or ask once.",
+            )
         files = {
             suite.file: self._path(session, job.project_id, suite.file, FilePurpose.EVALUATION)
             for suite in wanted.suites
@@ -53,6 +62,7 @@ class EvaluateHandler:
             "files": files,
             "project": job.project_id,
             "traits": self._traits(session, job.project_id, wanted.model),
+            "fingerprint": self._fingerprint(session, job.project_id, wanted.model),
             "done": repository.done_ids(session, job.id),
         }
 
@@ -86,6 +96,16 @@ class EvaluateHandler:
             "is_retrieval": name.startswith("rag:"),
         }
 
+    def _fingerprint(self, session: Session, project_id: str, name: str) -> str | None:
+        """What the model's answers depend on; None behind an index, whose content may change."""
+        if name.startswith("rag:"):
+            return None
+        row = repository.find_model(session, project_id, name) if name.startswith("model_") else None
+        base = row.base if row is not None else name
+        entry = find_model(base)
+        revision = getattr(entry, "revision", None) or base
+        return f"{base}@{revision}+{row.artifact if row is not None else ''}"
+
     def store(self, session: Session, job: JobRow, name: str, data: dict[str, Any]) -> None:
         """Store one graded item."""
         if name != "item":
@@ -97,7 +117,7 @@ class EvaluateHandler:
         results = repository.results(session, job.id)
         return {
             **result,
-            "suites": [summary.model_dump(mode="json") for summary in summarise(results)],
+            "suites": [summary.model_dump(mode="json") for summary in summarise(results, self._scorers)],
             "n": len(results),
             "correct": sum(bool(row["correct"]) for row in results),
             "prompt_tokens": sum(row["prompt_tokens"] for row in results),

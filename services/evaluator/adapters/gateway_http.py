@@ -20,10 +20,8 @@ TIMEOUT_S = 600.0
 class GatewayModels:
     """One model behind the gateway."""
 
-    def __init__(
-        self, url: str, token: str, *, model: str, project: str, seed: int = 0, threads: int = 16
-    ) -> None:
-        self._model, self._seed = model, seed
+    def __init__(self, url: str, token: str, *, model: str, project: str, threads: int = 16) -> None:
+        self._model = model
         self._http = httpx.Client(
             base_url=url,
             headers={"Authorization": f"Bearer {token}", "x-mt-project": project},
@@ -63,8 +61,8 @@ class GatewayModels:
         body: dict[str, Any] = {
             "model": self._model,
             "max_tokens": question.max_tokens,
-            "temperature": 0,
-            "seed": self._seed,
+            "temperature": question.temperature,
+            "seed": question.seed,
         }
         if question.stop:
             body["stop"] = list(question.stop)

@@ -68,4 +68,4 @@ DOORS: dict[str, str] = {
     "make namespaces of its own": "__import__('ctypes').CDLL(None).unshare(0x10000000) and 1 / 0",
     "mount a file system": "__import__('ctypes').CDLL(None).mount(b'x', b'/tmp', b'tmpfs', 0, None) and 1 / 0",
 }
-"""What an answer might do to the host, each with an expression that raises where it cannot and harms nothing where it can."""
+"""What an answer might do to the host, and an expression that raises where it cannot and harms nothing where it can."""

@@ -11,7 +11,7 @@ from model_training.contracts.evaluations import CallCheck, EvaluationItem, Text
 from services.evaluator.grading import Grader
 from services.evaluator.sandbox.limits import Limits
 from services.evaluator.sandbox.pool import Sandbox
-from services.evaluator.suites import load_humaneval
+from services.evaluator.suites.code_generation import load_humaneval
 
 IMPORTS = ["import more_itertools", "from more_itertools import *"]
 
@@ -272,5 +272,5 @@ def test_text_items(grader: Grader, metric: str, output: str, status: str) -> No
     assert set(grade.scores) == (
         set()
         if status == "no_answer"
-        else {"exact_match", "f1", "bleu", "chrf", "rouge1", "rouge2", "rouge_l"}
+        else {"exact_match", "f1", "bleu", "chrf", "rouge1", "rouge2", "rouge_l", "rouge_lsum"}
     )

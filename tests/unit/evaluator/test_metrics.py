@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from rouge_score import rouge_scorer
 
-from services.evaluator.metrics import exact_match, normalise, text_scores, token_f1
+from services.evaluator.metrics import code_scores, exact_match, normalise, text_scores, token_f1
 
 PAIRS = [
     ("The cat sat on the mat.", "A cat sat on a mat"),
@@ -24,12 +24,13 @@ PAIRS = [
 def test_parity_with_the_libraries(answer: str, reference: str) -> None:
     scores = text_scores(answer, [reference])
     bleu = sacrebleu.sentence_bleu(answer, [reference], use_effective_order=True)
-    rouge = rouge_scorer.RougeScorer(["rouge1", "rouge2", "rougeL"]).score(reference, answer)
+    rouge = rouge_scorer.RougeScorer(["rouge1", "rouge2", "rougeL", "rougeLsum"]).score(reference, answer)
     assert scores["bleu"] == pytest.approx(bleu.score / 100, abs=1e-9)
     assert scores["chrf"] == pytest.approx(sacrebleu.sentence_chrf(answer, [reference]).score / 100, abs=1e-9)
     assert scores["rouge1"] == pytest.approx(rouge["rouge1"].fmeasure, abs=1e-9)
     assert scores["rouge2"] == pytest.approx(rouge["rouge2"].fmeasure, abs=1e-9)
     assert scores["rouge_l"] == pytest.approx(rouge["rougeL"].fmeasure, abs=1e-9)
+    assert scores["rouge_lsum"] == pytest.approx(rouge["rougeLsum"].fmeasure, abs=1e-9)
 
 
 def test_known_values() -> None:
@@ -74,3 +75,16 @@ def test_laws(answer: str, reference: str) -> None:
 @given(st.text(max_size=60), st.text(min_size=1, max_size=60))
 def test_scores_lie_between_0_and_1(answer: str, reference: str) -> None:
     assert all(0 <= value <= 1 + 1e-9 for value in text_scores(answer, [reference]).values())
+
+
+def test_code_is_compared_without_layout_and_comments() -> None:
+    reference = 'def f(x):\n    """Add one."""\n    return x + 1\n'
+    same = "def f( x ):  # adds\n\n    return (x+1)"
+    assert code_scores(same, reference) == {"syntax_valid": 1.0, "code_chrf": pytest.approx(1.0)}
+    assert code_scores("    return x + 1\n", "    return (x + 1)  # done\n")["code_chrf"] == pytest.approx(
+        1.0
+    )
+    broken = code_scores("def f(x:\n    return x + 1", reference)
+    assert broken["syntax_valid"] == 0.0
+    assert 0 < broken["code_chrf"] < 1
+    assert code_scores("", reference)["code_chrf"] < 0.1

@@ -77,7 +77,7 @@ def test_every_item_is_reported_once_with_its_position() -> None:
 
 
 def test_sixteen_are_asked_at_once() -> None:
-    gate = threading.Barrier(16, timeout=10)
+    gate = threading.Barrier(16, timeout=60)
     seen = threading.Semaphore(16)
 
     def ask(question: Question) -> Answer:
@@ -132,33 +132,45 @@ def test_summary() -> None:
     assert suite.statuses == {"passed": 20, "wrong": 20}
 
 
+def row(name: str, *, correct: bool = False, **more: Any) -> dict[str, Any]:
+    plain = {"item_id": name, "suite": "s", "correct": correct, "group": name, "scores": {}, "reason": ""}
+    return {**plain, "score": float(correct), "status": "passed" if correct else "wrong", **more}
+
+
 def test_items_of_one_group_widen_the_interval() -> None:
-    results = [
-        {
-            "suite": "s",
-            "correct": n < 20,
-            "group": str(n // 10),
-            "scores": {},
-            "score": 0.0,
-            "status": "wrong",
-        }
-        for n in range(40)
-    ]
-    (suite,) = summarise(results)
+    (suite,) = summarise([row(str(n), correct=n < 20, group=str(n // 10)) for n in range(40)])
     assert suite.ci_low < 0.30
     assert suite.ci_high > 0.70
 
 
 def test_unscored_answers_count_as_zero() -> None:
-    rows = [
-        {
-            "suite": "s",
-            "correct": True,
-            "group": "a",
-            "scores": {"f1": 1.0},
-            "score": 1.0,
-            "status": "passed",
-        },
-        {"suite": "s", "correct": False, "group": "b", "scores": {}, "score": 0.0, "status": "no_answer"},
-    ]
+    rows = [row("a", correct=True, scores={"f1": 1.0}), row("b", status="no_answer")]
     assert summarise(rows)[0].scores == {"score": 0.5, "f1": 0.5}
+
+
+def test_several_answers_to_a_question_give_pass_at_k() -> None:
+    """Question a: 2 of 4 right, question b: none; the answers of a question are not independent."""
+    rows = [row(f"{of}#{n}", correct=of == "a" and n < 2, of=of, group=of) for of in "ab" for n in range(4)]
+    (suite,) = summarise(rows)
+    assert suite.scores["pass@1"] == pytest.approx(0.25)
+    assert suite.scores["pass@2"] == pytest.approx((5 / 6) / 2)
+    assert suite.scores["pass^2"] == pytest.approx((1 / 6) / 2)
+    assert suite.scores["pass@4"] == 0.5
+    assert suite.intervals["pass@1"].low <= 0.25 <= suite.intervals["pass@1"].high
+    assert suite.ci_high - suite.ci_low > 0.6
+
+
+def test_each_sample_has_its_own_seed_and_id() -> None:
+    report = RecordingReport()
+    asked: list[Question] = []
+
+    def ask(question: Question) -> Answer:
+        asked.append(question)
+        return Answer("1", "1", 0.0, 1, 1)
+
+    grader: Any = FakeGrader()
+    evaluation = Evaluation(ask, grader, PROMPTS, report, samples=3, seed=7)
+    evaluation.run([ITEMS[0]], done={f"{ITEMS[0].id}#1"})
+    assert sorted(question.seed for question in asked) == [7, 9]
+    ids = sorted(data["result"]["item_id"] for data in report.items)
+    assert ids == [ITEMS[0].id, f"{ITEMS[0].id}#2"]

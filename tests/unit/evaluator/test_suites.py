@@ -10,7 +10,8 @@ import pytest
 
 from libs.common.errors import InvalidInput
 from model_training.contracts.evaluations import SuiteSpec
-from services.evaluator.suites import load_suite, read_items
+from services.evaluator.suites.files import read_items
+from services.evaluator.suites.registry import load_suite
 
 
 def row(id: str = "a", suite: str = "code_generation", **changes: Any) -> dict[str, Any]:
