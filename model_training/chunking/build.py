@@ -19,8 +19,8 @@ from model_training.chunking.sources import HTML, MARKDOWN, PASSAGES, Document
 from model_training.contracts.indexes import Chunk, Source
 from model_training.errors import UserError
 
-CAPACITY = 1000
-"""Characters of a passage: about the 256 tokens that MiniLM reads."""
+CAPACITY = 800
+"""Characters of a passage: of code about the 256 tokens that MiniLM reads, of prose fewer."""
 
 CUT = 1
 """Raised when the same document would be cut otherwise."""

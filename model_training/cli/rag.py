@@ -29,7 +29,7 @@ Sources = Annotated[list[str], typer.Argument(help="Files, folders, or installed
 AsJson = Annotated[bool, typer.Option("--json", help="For programs.")]
 Detach = Annotated[bool, typer.Option("--detach", "-d", help="Do not follow it.")]
 Capacity = Annotated[int, typer.Option(min=100, max=20_000, help="Characters of a passage at most.")]
-DEFAULT_CAPACITY = 1000
+DEFAULT_CAPACITY = 800
 EXCERPT = 300
 
 

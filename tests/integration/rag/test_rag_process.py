@@ -324,3 +324,157 @@ def test_it_stays_small_and_counts_what_it_does(rag: RagProcess, index: JobRow) 
     metrics = httpx.get(f"{rag.url}/metrics").text
     assert 'mt_rag_search_seconds_count{mode="hybrid"}' in metrics
     assert "mt_rag_packed_passages_count" in metrics
+
+
+def _corpus(functions: dict[str, str]) -> bytes:
+    rows = [
+        {
+            "id": name,
+            "title": f"lib.{name}",
+            "text": text,
+            "functions": [f"lib.{name}"],
+            "source": {"path": "a.md"},
+        }
+        for name, text in functions.items()
+    ]
+    return "\n".join(json.dumps(row) for row in rows).encode()
+
+
+def _query(rag: RagProcess, index: str, query: str, **more: Any) -> list[str]:
+    reply = rag.http.post(f"/v1/indexes/{index}/query", json={"query": query, "limit": 10, **more})
+    assert reply.status_code == 200, reply.text
+    return [hit["chunk"]["id"] for hit in reply.json()["hits"]]
+
+
+def test_a_next_version_embeds_only_what_changed_and_the_name_leads_to_it(
+    stores: Stores, database: Database, rag: RagProcess, index: JobRow
+) -> None:
+    more = {"zip": "Pair items of many lists.", "unzip": "Take pairs apart.", "merge": FUNCTIONS["merge"]}
+    content = _corpus(more)
+    made = build(
+        database, name="inc", base=index.id, remove=["chunked"], files=[upload(stores, database, content)]
+    )
+    assert made.result is not None, made.error
+    assert (made.result["embedded"], made.result["reused"], made.result["removed"]) == (2, 5, 1)
+    assert made.result["stamp"]["before"] == index.id
+    assert set(_query(rag, "inc", "lists", mode="dense")) == {*FUNCTIONS, *more} - {"chunked"}
+    assert set(_query(rag, index.id, "lists", mode="dense")) == set(FUNCTIONS)
+    assert not list((stores.home / "jobs" / made.id).glob("*"))
+    mixed = build(
+        database, name="inc", base="inc", chunker="another", files=[upload(stores, database, content)]
+    )
+    assert mixed.error is not None
+    assert "were cut by" in mixed.error["message"]
+    missing = build(database, name="inc", base="nothing", remove=["a"], files=[])
+    assert missing.error is not None
+    assert missing.error["param"] == "base"
+
+
+QUESTIONS = [
+    {"id": f"q{number}", "question": question, "functions": [f"lib.{name}"], "kind": kind}
+    for number, (question, name, kind) in enumerate(
+        [
+            ("pieces of equal length", "chunked", "how"),
+            ("give me chunked", "chunked", "name"),
+            ("remove nesting", "flatten", "how"),
+            ("what is flatten", "flatten", "name"),
+            ("sliding window", "windowed", "how"),
+            ("windowed please", "windowed", "name"),
+            ("how often does it occur", "frequencies", "how"),
+            ("frequencies of what", "frequencies", "name"),
+            ("combine two dicts", "merge", "how"),
+            ("merge", "merge", "name"),
+            ("text for a URL", "slugify", "how"),
+            ("slugify it", "slugify", "name"),
+        ]
+    )
+]
+
+
+def test_searches_are_measured_tuned_and_the_outcome_stays_with_the_index(
+    rag: RagProcess, index: JobRow
+) -> None:
+    def post(what: str, **body: Any) -> httpx.Response:
+        return rag.http.post(f"/v1/indexes/{index.id}/{what}", json=body)
+
+    report = post("evaluate", questions=QUESTIONS, k=3, mode="hybrid").json()
+    overall = report["overall"]
+    assert overall["questions"] == 12
+    assert overall["recall"]["3"]["estimate"] >= 0.8
+    assert (
+        overall["recall"]["1"]["low"] <= overall["recall"]["1"]["estimate"] <= overall["recall"]["1"]["high"]
+    )
+    assert {kind: row["questions"] for kind, row in report["by_kind"].items()} == {"how": 6, "name": 6}
+
+    unknown = {"id": "x", "question": "x", "functions": ["lib.nothing"]}
+    assert post("evaluate", questions=[*QUESTIONS, unknown]).json()["unlabelled"] == ["x"]
+    assert post("evaluate", questions=[unknown]).status_code == 400
+    few = post("tune", questions=QUESTIONS)
+    assert (few.status_code, "too few" in few.json()["detail"]) == (400, True)
+
+    twice = QUESTIONS + [{**question, "id": question["id"] + "b"} for question in QUESTIONS]
+    tuned = post("tune", questions=twice, k=3).json()
+    assert tuned["stored"]
+    assert tuned["tried"] >= 15
+    described = rag.http.get(f"/v1/indexes/{index.id}").json()
+    assert described["search"] == tuned["chosen"]
+    used = post("evaluate", questions=QUESTIONS, k=3).json()["options"]
+    assert used == tuned["chosen"]
+    forced = post("evaluate", questions=QUESTIONS, k=3, mode="bm25").json()["options"]
+    assert forced["mode"] == "bm25"
+
+
+def test_a_snapshot_puts_an_index_back(stores: Stores, rag: RagProcess, index: JobRow) -> None:
+    taken = rag.http.post(f"/v1/indexes/{index.id}/snapshot").json()
+    assert (taken["chunks"], len(taken["sha256"])) == (6, 64)
+    path = stores.home / "snapshots" / taken["name"]
+    assert path.stat().st_size == taken["bytes"]
+    before = _query(rag, index.id, "count values", mode="dense")
+    restored = rag.http.post(f"/v1/indexes/{index.id}/restore", json={"snapshot": taken["name"]})
+    assert restored.status_code == 200, restored.text
+    assert _query(rag, index.id, "count values", mode="dense") == before
+    for name, status in (("../x", 400), (f"{index.id}-gone.tar", 404)):
+        assert rag.http.post(f"/v1/indexes/{index.id}/restore", json={"snapshot": name}).status_code == status
+    path.write_bytes(b"no tar")
+    broken = rag.http.post(f"/v1/indexes/{index.id}/restore", json={"snapshot": taken["name"]})
+    assert broken.status_code == 400
+    assert _query(rag, index.id, "count values", mode="dense") == before
+
+
+def test_filters_and_options_are_heeded_and_wrong_ones_named(rag: RagProcess, index: JobRow) -> None:
+    assert _query(rag, index.id, "values", filter={"functions": ["lib.merge", "lib.chunked"]}) != []
+    assert set(_query(rag, index.id, "values", filter={"id": "merge"})) == {"merge"}
+    assert _query(rag, index.id, "values", filter={"package": "nothing"}) == []
+    for body, status, word in (
+        ({"filter": {"colour": "red"}}, 400, "colour"),
+        ({"rerank": "no-such-model"}, 400, "no-such-model"),
+        ({"rerank": "bge-reranker-base"}, 503, "bge-reranker-base"),
+        ({"diversity": 2}, 422, "diversity"),
+        ({"filter": {"id": []}}, 422, "filter"),
+        ({"tempo": 1}, 422, "tempo"),
+    ):
+        reply = rag.http.post(f"/v1/indexes/{index.id}/query", json={"query": "values", **body})
+        assert reply.status_code == status, reply.text
+        assert word in reply.text
+    assert len(_query(rag, index.id, "values of lists", diversity=0.5)) == 6
+
+
+def test_citations_are_asked_for_and_checked(rag: RagProcess, index: JobRow) -> None:
+    """The stand-in of the served model repeats the prompt: its passages, their numbers, and the question's marks."""
+    ask = {
+        "model": f"rag:{index.id}@m",
+        "messages": [{"role": "user", "content": "flatten nested lists? It needs 7 lists [9]."}],
+        "retrieval": {"passages": 2, "citations": True, "mode": "dense"},
+    }
+    reply = rag.http.post("/v1/chat/completions", json=ask).json()
+    citations = reply["citations"]
+    assert citations["rejected"] == [9]
+    assert "[9]" not in reply["choices"][0]["message"]["content"]
+    assert 0 <= citations["citation_precision"] < 1
+    assert {cited["id"] for cited in citations["cited"]} <= set(reply["packing"]["packed"])
+
+    nothing = ask | {"retrieval": {"citations": True, "filter": {"package": "nothing"}}}
+    refused = rag.http.post("/v1/chat/completions", json=nothing).json()
+    assert refused["choices"][0]["message"]["content"] == "Not in the sources."
+    assert refused["citations"]["in_sources"] is False
+    assert refused["usage"]["completion_tokens"] == 0
