@@ -12,6 +12,8 @@ from model_training.config.base_config import BaseConfig, Fault, refuse
 SuiteName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]*$", max_length=64)]
 PUBLIC_SUITES = frozenset({"humaneval"})
 """Suites that come with their own items; all others are found in `evaluation_file` by the items' `suite`."""
+MADE_SUITES = frozenset({"robustness", "consistency"})
+"""Suites that are made of the other items of `evaluation_file`."""
 
 
 class EvaluationConfig(BaseConfig):
@@ -42,6 +44,10 @@ class EvaluationConfig(BaseConfig):
     """Training rows that the examples are taken from; never from the items. None: `data/training` where it exists."""
     max_tokens: int = Field(default=64, ge=1, le=4096)
     """Longest answer in tokens."""
+    temperature: float = Field(default=0.0, ge=0, le=2)
+    """Randomness of the answers; 0 takes the likeliest word each time."""
+    samples: int = Field(default=1, ge=1, le=200)
+    """Answers to each question, for pass@k and pass^k. More than one needs a temperature above 0."""
     baseline: str | None = Field(default=None, min_length=1)
     """A model or an earlier evaluation (`eval_…`) to compare with, item by item."""
     largest_regression: float = Field(default=0.02, ge=0, le=1)
@@ -72,7 +78,10 @@ class EvaluationConfig(BaseConfig):
         return self.model_path or self.model
 
     def rules(self) -> Iterator[Fault]:
-        """Suites without items of their own need a file."""
+        """Suites without items of their own need a file, and several answers need chance."""
+        if self.samples > 1 and self.temperature == 0:
+            rule = "needs a temperature above 0, or all answers are equal"
+            yield Fault("samples", rule, self.samples, "Set temperature to 0.8, for example.")
         own = [name for name in self.benchmark_suite if name not in PUBLIC_SUITES]
         if own and self.evaluation_file is None:
             rule = f"{own[0]} finds its items in evaluation_file, which is not set"

@@ -18,7 +18,7 @@ from model_training.client.client import Client
 from model_training.client.data import REPOSITORY, data_files, upload_data
 from model_training.client.errors import ApiError
 from model_training.client.outputs import write_lines, write_text
-from model_training.config.evaluation_config import PUBLIC_SUITES, EvaluationConfig
+from model_training.config.evaluation_config import MADE_SUITES, PUBLIC_SUITES, EvaluationConfig
 from model_training.contracts.evaluations import (
     Evaluation,
     EvaluationCreate,
@@ -102,7 +102,10 @@ def run(client: Client, config: EvaluationConfig, model: str) -> Evaluation:
     request = EvaluationCreate(
         model=model,
         suites=suites_of(client, config.benchmark_suite, config.evaluation_file, config.limit),
-        prompt=prompt_of(client, config.shots, config.examples_file, config.max_tokens),
+        prompt=prompt_of(client, config.shots, config.examples_file, config.max_tokens).model_copy(
+            update={"temperature": config.temperature}
+        ),
+        samples=config.samples,
         seed=config.seed,
     )
     queued = client.evaluations.create(request)
@@ -121,7 +124,7 @@ def suites_of(client: Client, names: list[str], file: str | None, limit: int | N
     if own and file is not None:
         present = suites_in(file)
         for name in own:
-            if name not in present:
+            if name not in present and name not in MADE_SUITES:
                 raise UserError(
                     f"benchmark_suite names {name!r}, and {file} has no item of it.",
                     hint=f"It has {', '.join(sorted(present)) or 'no items'}; {', '.join(PUBLIC_SUITES)} needs no file.",
