@@ -63,7 +63,7 @@ def main() -> None:
     )
     token = settings.internal_token.get_secret_value()
     app = create_app("monitor", ready=database.ready)
-    app.include_router(monitoring.routes(measure, token))
+    app.include_router(monitoring.routes(database, measure, token))
     app.include_router(alerts.routes(database, watch.now, token))
     watch.start()
     serve(app, settings.monitor_url)

@@ -8,8 +8,9 @@ import httpx
 from fastapi import APIRouter, Response
 
 from libs.common.errors import Unavailable
-from model_training.contracts.monitoring import Resources
-from services.gateway.api.dependencies import Gateway, Parts, Reader
+from model_training.contracts.monitoring import JobReport, Resources
+from services.gateway.api.dependencies import Gateway, JobId, Parts, Reader
+from services.gateway.service import jobs
 
 router = APIRouter(prefix="/v1/monitoring", tags=["monitoring"])
 
@@ -18,6 +19,14 @@ router = APIRouter(prefix="/v1/monitoring", tags=["monitoring"])
 def resources(gateway: Parts, who: Reader) -> Response:
     """Host, services, GPUs, queues and running jobs, now."""
     return ask_monitor(gateway, "GET", "/v1/monitoring/resources")
+
+
+@router.get("/jobs/{job_id}", summary="How a job is going", response_model=JobReport)
+def job(gateway: Parts, who: Reader, job_id: JobId) -> Response:
+    """When it ends, what is noticed about it and what it used, in numbers and in a sentence."""
+    with gateway.database.session() as session:
+        jobs.get(session, who, job_id)  # of the key's project, or there is none
+    return ask_monitor(gateway, "GET", f"/v1/monitoring/jobs/{job_id}")
 
 
 def ask_monitor(

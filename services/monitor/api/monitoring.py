@@ -7,13 +7,16 @@ from collections.abc import Callable
 from fastapi import APIRouter, Depends, Request
 
 from libs.common.auth import require_internal
-from model_training.contracts.monitoring import Resources
+from libs.common.db.engine import Database
+from model_training.contracts.monitoring import JobReport, Resources
+from services.monitor.service import training
 
 
-def routes(measure: Callable[[], Resources], internal_token: str) -> APIRouter:
+def routes(database: Database, measure: Callable[[], Resources], internal_token: str) -> APIRouter:
     """The routes of the monitor.
 
     Args:
+        database: where jobs and history are.
         measure: takes one look at everything.
         internal_token: what other services show.
     """
@@ -24,5 +27,11 @@ def routes(measure: Callable[[], Resources], internal_token: str) -> APIRouter:
     def resources() -> Resources:
         """Host, services, GPUs, queues and running jobs, now."""
         return measure()
+
+    @router.get("/jobs/{job_id}", summary="How a job is going")
+    def job(job_id: str) -> JobReport:
+        """When it ends, what is noticed, what it used, in numbers and in a sentence."""
+        with database.session() as session:
+            return training.report(session, job_id)
 
     return router

@@ -102,3 +102,24 @@ def models(session: Session) -> dict[str, int]:
     """How many tuned models there are in each state."""
     query = select(ModelRow.state, func.count()).group_by(ModelRow.state)
     return {state: count for state, count in session.execute(query)}
+
+
+def attempt_began(session: Session, job_id: str) -> datetime | None:
+    """When the job's present attempt began; None before the first."""
+    query = select(func.max(JobEventRow.created_at)).where(
+        JobEventRow.job_id == job_id, JobEventRow.type == "state", JobEventRow.data.has_key("fence")
+    )
+    return session.scalar(query)
+
+
+def silent_s(session: Session, job_id: str) -> float:
+    """Seconds since a job last said anything."""
+    event = select(func.max(JobEventRow.created_at)).where(JobEventRow.job_id == job_id).scalar_subquery()
+    metric = select(func.max(JobMetricRow.created_at)).where(JobMetricRow.job_id == job_id).scalar_subquery()
+    silent = session.scalar(select(func.extract("epoch", func.now() - func.greatest(event, metric))))
+    return max(0.0, float(silent or 0.0))
+
+
+def now(session: Session) -> datetime:
+    """The database's time, by which all of a job's times are kept."""
+    return session.execute(select(func.now())).scalar_one()

@@ -7,8 +7,7 @@ from typing import Protocol
 
 from sqlalchemy.orm import Session
 
-from model_training.contracts.jobs import JobKind
-from model_training.contracts.monitoring import GpuUsage, HostUsage, ProcessUsage, Resources, RunningJob
+from model_training.contracts.monitoring import GpuUsage, HostUsage, ProcessUsage, Resources
 from services.monitor.repository import jobs
 from services.monitor.service import training
 
@@ -41,10 +40,6 @@ def resources(session: Session, machine: Machine, accelerators: Accelerators) ->
         services=machine.services(),
         gpus=accelerators.usage(),
         queues=jobs.queues(session),
-        jobs=[_described(session, job) for job in jobs.running_jobs(session)],
+        jobs=[training.describe(session, job) for job in jobs.running_jobs(session)],
         models=jobs.models(session),
     )
-
-
-def _described(session: Session, job: RunningJob) -> RunningJob:
-    return training.describe(session, job) if job.kind is JobKind.TRAIN else job
