@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from typing import Any, BinaryIO
+from collections.abc import Iterable, Iterator
+from typing import Any, BinaryIO, cast
 
 from model_training.datasets.findings import Check
-from model_training.datasets.formats.record import Record, RowError
+from model_training.datasets.formats.record import MAX_LINE_BYTES, Record, RowError
 from model_training.errors import UserError
 
 BATCH_ROWS = 64
@@ -43,4 +43,20 @@ def _rows(table: Any) -> Iterator[Record]:
     for batch in table.iter_batches(batch_size=BATCH_ROWS, use_threads=False):
         for values in batch.to_pylist():
             number += 1
-            yield Record(number, {name: value for name, value in values.items() if value is not None})
+            found = {name: value for name, value in values.items() if value is not None}
+            if _characters(found) > MAX_LINE_BYTES:
+                yield Record(number, RowError(f"the row is longer than {MAX_LINE_BYTES // 1024 // 1024} MB"))
+            else:
+                yield Record(number, found)
+
+
+def _characters(value: Any) -> int:
+    """Of all texts in a value: a limit like that of the other formats, which count bytes."""
+    if isinstance(value, str | bytes):
+        return len(value)
+    parts: Iterable[Any] = ()
+    if isinstance(value, dict):
+        parts = cast("dict[str, Any]", value).values()
+    elif isinstance(value, list):
+        parts = cast("list[Any]", value)
+    return sum(map(_characters, parts))

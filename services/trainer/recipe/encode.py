@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from libs.common.errors import JobFailure
+from libs.common.errors import InvalidInput, JobFailure
 from libs.common.models.prompting import PromptTemplate, encode_training
 from model_training.config.training_config import TrainingConfig
 from model_training.contracts.problems import RowFault
@@ -98,12 +98,17 @@ def encode_rows(
     """Encode rows and apply the length limit.
 
     Raises:
-        JobFailure: `overlong` is `refuse` and a row is above `max_length`.
+        JobFailure: `overlong` is `refuse` and a row is above `max_length`, or the model's own template refuses a row.
     """
     encoded = EncodedRows([])
     faults: list[RowFault] = []
+    refused: list[RowFault] = []
     for number, row in enumerate(rows, start=1):
-        example = _encode(row, tokenizer, template, config)
+        try:
+            example = _encode(row, tokenizer, template, config)
+        except InvalidInput as error:
+            refused.append(RowFault(row=number, message=f"{row.id or f'row-{number}'}: {error.detail}"))
+            continue
         if len(example.ids) > config.max_length:
             faults.append(
                 RowFault(
@@ -115,6 +120,15 @@ def encode_rows(
             (encoded.dropped if example is None else encoded.truncated).append(row.id or f"row-{number}")
         if example is not None:
             encoded.examples.append(example)
+    if refused:
+        raise JobFailure(
+            "row_refused",
+            f"The chat template of {config.model_name} refuses {len(refused)} rows, the first with: {refused[0].message}",
+            blame="user",
+            param="training_file",
+            hint="Mend or leave out these rows; turns of user and assistant must take turns in most templates.",
+            rows=refused[:NAMED_ROWS],
+        )
     if faults and config.overlong == "refuse":
         raise JobFailure(
             "row_too_long",

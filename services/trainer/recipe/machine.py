@@ -46,6 +46,11 @@ def peak_memory_bytes(device: str = "cpu") -> int:
     return peak if sys.platform == "darwin" else peak * 1024
 
 
+def held_memory_bytes(device: str = "cpu") -> int:
+    """The memory that this process holds now, in bytes; on a GPU, that PyTorch has reserved there."""
+    return torch.cuda.memory_reserved() if device == "cuda" else psutil.Process().memory_info().rss
+
+
 def _memory_limit() -> int:
     """Memory of the machine, or less where a limit is set on this process or its container."""
     limits = [psutil.virtual_memory().total, *_cgroup_limits()]

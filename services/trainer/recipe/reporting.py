@@ -15,6 +15,7 @@ from transformers.trainer_callback import TrainerCallback, TrainerControl, Train
 from libs.common.errors import JobStopped
 from services.trainer.recipe import checkpoints
 from services.trainer.recipe.disk import whole_or_nothing
+from services.trainer.recipe.machine import held_memory_bytes
 from services.trainer.recipe.trainer import Counters
 
 POINTS = "points.json"
@@ -116,12 +117,12 @@ class Reporter(TrainerCallback):
         logs: dict[str, float] | None = None,
         **_: Any,
     ) -> None:
-        """Pass metrics on, with speed and time left added."""
+        """Pass metrics on, with speed, memory and time left added."""
         values = {name: float(value) for name, value in (logs or {}).items() if name in REPORTED}
         if not values:
             return
         if "loss" in values:
-            values |= self._speed()
+            values |= self._speed() | {"memory_bytes": float(held_memory_bytes(args.device.type))}
         self._metrics |= values
         self._context.metrics(state.global_step, self._at_step(state.global_step, values))
         self._context.progress(

@@ -212,6 +212,24 @@ def test_faults_of_a_list_are_named(tmp_path, content, rows, message):
     assert message in report.faults[-1].message
 
 
+def test_a_parquet_row_may_be_as_long_as_a_line(tmp_path, monkeypatch):
+    pytest.importorskip("pyarrow")
+    import pyarrow
+    import pyarrow.parquet
+
+    from model_training.datasets.formats import parquet
+
+    monkeypatch.setattr(parquet, "MAX_LINE_BYTES", 100)
+    rows = [{"messages": [{"role": "user", "content": "x" * length}]} for length in (90, 120)]
+    path = tmp_path / "rows.parquet"
+    pyarrow.parquet.write_table(pyarrow.Table.from_pylist(rows), path)
+    with path.open("rb") as file:
+        short, long = parquet.read_parquet(file)
+    assert short.raw == rows[0]
+    assert isinstance(long.raw, RowError)
+    assert "longer than" in str(long.raw)
+
+
 def test_a_broken_parquet_file_is_a_finding_and_a_missing_library_a_sentence(tmp_path, monkeypatch):
     path = tmp_path / "rows.parquet"
     path.write_bytes(b"PAR1 but nothing else")

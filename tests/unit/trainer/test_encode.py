@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from libs.common.errors import JobFailure
+from libs.common.models.own_template import OwnTemplate
 from libs.common.models.prompting import encode_prompt, load_template
 from model_training.config.training_config import TrainingConfig
 from model_training.datasets.rows import parse_row
@@ -79,6 +81,22 @@ def test_long_rows_are_dropped_cut_or_refused(encode: Callable[..., EncodedRows]
         encode(ROW, long, max_length=40, overlong="refuse")
     assert failure.value.error.blame == "user"
     assert [fault.row for fault in failure.value.error.rows or []] == [2]
+
+
+def test_rows_that_a_models_own_template_refuses_are_named(tokenizer: Any) -> None:
+    text = (
+        "{% for m in messages %}{% if m.content == 'No' %}{{ raise_exception('I say nothing') }}{% endif %}"
+    )
+    text += (
+        "{{ m.role }}: {{ m.content }}<eos>{% endfor %}{% if add_generation_prompt %}assistant: {% endif %}"
+    )
+    template = replace(load_template("gemma"), own=OwnTemplate(text, ()), answer_end="<eos>")
+    rows = [{**ROW, "id": f"r{n}", "question": "No" if n in (1, 2) else "Yes"} for n in range(4)]
+    settings = TrainingConfig(check_machine=False)
+    with pytest.raises(JobFailure, match=r"refuses 2 rows, the first with: r1: .*I say nothing") as failure:
+        encode_rows([parse_row(row) for row in rows], tokenizer, template, settings)
+    assert failure.value.error.code == "row_refused"
+    assert [fault.row for fault in failure.value.error.rows or []] == [2, 3]
 
 
 def test_a_cut_that_leaves_nothing_to_learn_drops_the_row(encode: Callable[..., EncodedRows]) -> None:

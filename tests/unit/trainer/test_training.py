@@ -61,6 +61,7 @@ def test_a_job_reports_its_way_and_leaves_a_whole_artifact(trained: tuple[dict[s
     assert metrics["peak_memory_bytes"] > 1e8
     assert result["steps"] == max(context.points) == 14
     assert not result["early_stopped"]
+    assert context.points[3]["memory_bytes"] > 1e8  # the live chart shows it
     assert {"loss", "learning_rate", "grad_norm", "tokens_per_s", "supervised_tokens"} <= context.points[
         3
     ].keys()
