@@ -5,8 +5,8 @@ our engine in its process, vLLM behind the same port, `transformers serve`, and 
 
 Each arm is a process of its own, asked for the same prompts and answers of the same length. Arms that stand in the output
 already are kept, so that a long run can be done in pieces. Of `--repeat` rounds the fastest counts. On a busy machine read
-the rates per processor second, which count the processes of the arm alone. `transformers serve` reads its prompts with its
-own template and may end an answer early; what it wrote is counted by its own usage.
+the rates per processor second, which count the processes of the arm alone. `transformers serve` may end an answer early;
+what it wrote is counted by its own usage.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable, Generator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -208,7 +208,7 @@ def load_both(engine: Any, base: Path, adapter: Path) -> Any:
 
 
 @contextmanager
-def embedded(base: Path, adapter: Path, _: Path, __: argparse.Namespace) -> Iterator[Arm]:
+def embedded(base: Path, adapter: Path, _: Path, __: argparse.Namespace) -> Generator[Arm]:
     from services.inference.engines.transformers_engine import TransformersEngine
 
     engine = TransformersEngine(threads=os.cpu_count())
@@ -218,7 +218,7 @@ def embedded(base: Path, adapter: Path, _: Path, __: argparse.Namespace) -> Iter
 
 
 @contextmanager
-def vllm(base: Path, adapter: Path, folder: Path, arguments: argparse.Namespace) -> Iterator[Arm]:
+def vllm(base: Path, adapter: Path, folder: Path, arguments: argparse.Namespace) -> Generator[Arm]:
     from services.inference.adapters.vllm_engine import VllmEngine
     from services.inference.adapters.vllm_process import Launch
 
@@ -240,7 +240,7 @@ def vllm(base: Path, adapter: Path, folder: Path, arguments: argparse.Namespace)
 
 
 @contextmanager
-def serve(base: Path, _: Path, folder: Path, __: argparse.Namespace) -> Iterator[Arm]:
+def serve(base: Path, _: Path, folder: Path, __: argparse.Namespace) -> Generator[Arm]:
     """`transformers serve` as it comes, with continuous batching. It has no LoRA adapters by name."""
     from services.inference.adapters.vllm_process import free_port
 
@@ -272,16 +272,17 @@ def over_http(url: str, name: str) -> Ask:
     client = httpx.AsyncClient(base_url=url, timeout=600)
 
     async def ask(_: str, number: int, tokens: int) -> tuple[int, float]:
-        body = {"model": name, "messages": [{"role": "user", "content": prompt(number)}], "temperature": 0}
-        body |= {"stream": True, "max_tokens": tokens, "stream_options": {"include_usage": True}}
+        body = {"model": name, "prompt": prompt(number), "temperature": 0, "max_tokens": tokens}
+        body |= {"stream": True, "stream_options": {"include_usage": True}}
         started, first, written = time.perf_counter(), 0.0, 0
-        async with client.stream("POST", "/v1/chat/completions", json=body) as reply:
-            reply.raise_for_status()
+        async with client.stream("POST", "/v1/completions", json=body) as reply:
+            if reply.status_code != 200:
+                raise SystemExit((await reply.aread()).decode()[:1000])
             async for line in reply.aiter_lines():
                 if not line.startswith("data: {"):
                     continue
                 event = json.loads(line[6:])
-                if any(choice["delta"].get("content") for choice in event.get("choices", [])):
+                if any(choice.get("text") for choice in event.get("choices", [])):
                     first = first or time.perf_counter() - started
                     written += 1
                 if event.get("usage"):
@@ -292,7 +293,7 @@ def over_http(url: str, name: str) -> Ask:
 
 
 @contextmanager
-def generate(base: Path, adapter: Path, _: Path, __: argparse.Namespace) -> Iterator[Arm]:
+def generate(base: Path, adapter: Path, _: Path, __: argparse.Namespace) -> Generator[Arm]:
     """One `generate` for all prompts of a round, padded on the left; the adapter stays unmerged, as PEFT loads it."""
     import torch
     from peft import PeftModel
