@@ -24,8 +24,10 @@ from services.comparator.domain.dataset_view import DatasetView, build_dataset_v
 from services.comparator.domain.differences import difference
 from services.comparator.domain.results import PRIMARY
 
-MAX_CARDS = 1_000
-"""Items with their answers on one page; a thousand of four arms are about 4 MB."""
+MAX_CARDS = 5_000
+"""Items with their answers on one page; of four arms they are about 12 MB, which a browser opens in a second or two."""
+WHOLE_CARDS = 1_000
+"""Items that are shown with the prompts and passages, which are most of a page."""
 
 
 @dataclass(frozen=True)
@@ -71,6 +73,7 @@ class Page:
     has_text_scores: bool
     loss: LossChart | None
     items: list[ItemCard]
+    whole_cards: int
     more_items: int
     """Items that the page leaves out; `kinds` counts those that it shows."""
     kinds: dict[str, int]
@@ -97,6 +100,7 @@ def build_page(report: ComparisonReport, items: Sequence[SideBySide]) -> Page:
         has_text_scores=any(arm.qa_f1 is not None or arm.qa_exact_match is not None for arm in report.arms),
         loss=loss_chart(report.training.get("losses") or []),
         items=cards,
+        whole_cards=WHOLE_CARDS,
         more_items=len(items) - len(cards),
         kinds={
             kind: sum(card.kind == kind for card in cards)

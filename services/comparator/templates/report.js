@@ -1,9 +1,15 @@
 (() => {
   "use strict";
   const STEP = 25;
-  const cards = [...document.querySelectorAll(".item")];
-  if (!cards.length) return;
-  const texts = cards.map((card) => card.textContent.toLowerCase());
+  const box = document.getElementById("cards");
+  if (!box) return;
+  const later = [...document.querySelectorAll("template.later")];
+  const cards = [...box.children, ...later.flatMap((template) => [...template.content.children])];
+  let texts = null;
+  const text = (i) => {
+    texts ??= cards.map((card) => card.textContent.toLowerCase());
+    return texts[i];
+  };
   const buttons = [...document.querySelectorAll("[data-filter]")];
   const suite = document.getElementById("suite");
   const search = document.getElementById("search");
@@ -14,16 +20,12 @@
 
   const show = () => {
     const words = search.value.toLowerCase().split(/\s+/).filter(Boolean);
-    let matches = 0;
-    cards.forEach((card, i) => {
-      const match = (filter === "all" || card.dataset.kind === filter)
-        && (!suite || !suite.value || card.dataset.suite === suite.value)
-        && words.every((word) => texts[i].includes(word));
-      if (match) matches += 1;
-      card.hidden = !match || matches > shown;
-    });
-    count.textContent = `${Math.min(shown, matches)} of ${matches} shown`;
-    more.hidden = matches <= shown;
+    const found = cards.filter((card, i) => (filter === "all" || card.dataset.kind === filter)
+      && (!suite || !suite.value || card.dataset.suite === suite.value)
+      && words.every((word) => text(i).includes(word)));
+    box.replaceChildren(...found.slice(0, shown));
+    count.textContent = `${Math.min(shown, found.length)} of ${found.length} shown`;
+    more.hidden = found.length <= shown;
   };
   const again = () => { shown = STEP; show(); };
   buttons.forEach((button) => button.addEventListener("click", () => {
