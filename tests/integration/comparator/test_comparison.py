@@ -95,7 +95,7 @@ def client(stores: Stores, database: Database, served: Served) -> Iterator[httpx
             wait_ready(urls[f"MT_{name}_URL"], processes)
         token = stores.settings.internal_token.get_secret_value()
         with httpx.Client(
-            base_url=urls["MT_GATEWAY_URL"], headers={"Authorization": f"Bearer {token}"}, timeout=30
+            base_url=urls["MT_GATEWAY_URL"], headers={"Authorization": f"Bearer {token}"}, timeout=120
         ) as http:
             yield http
     finally:

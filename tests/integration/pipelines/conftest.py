@@ -87,7 +87,7 @@ class Lab:
 
     def http(self) -> httpx.Client:
         """A plain client with the key."""
-        return httpx.Client(base_url=self.url, headers={"Authorization": f"Bearer {KEY}"}, timeout=30)
+        return httpx.Client(base_url=self.url, headers={"Authorization": f"Bearer {KEY}"}, timeout=120)
 
     def set(self, kind: str, *, fault: str = "", seconds: float = 0.0) -> None:
         """What jobs of a kind do from now on."""
