@@ -10,6 +10,7 @@ from model_training.cli import (
     alerts,
     config,
     dataset,
+    evaluations,
     files,
     jobs,
     keys,
@@ -63,6 +64,7 @@ for command in (platform.up, platform.status, platform.down, platform.logs, doct
     app.command(rich_help_panel=MACHINE)(command)
 for command in (demo, train, evaluate, compare, deploy, chat):
     app.command(rich_help_panel=WORK)(command)
+app.add_typer(evaluations.app, name="eval", rich_help_panel=WORK)
 app.add_typer(dataset.app, name="dataset", rich_help_panel=LOOK)
 app.add_typer(config.app, name="config", rich_help_panel=LOOK)
 app.add_typer(jobs.app, name="jobs", rich_help_panel=LOOK)

@@ -9,7 +9,7 @@ from fastapi import APIRouter, Depends, Query
 from libs.common.auth import require_internal
 from libs.common.db.engine import Database
 from libs.common.db.tables import JobRow
-from libs.common.errors import NotFound
+from libs.common.errors import InvalidInput, NotFound
 from model_training.contracts.base import Page
 from model_training.contracts.evaluations import (
     Evaluation,
@@ -19,8 +19,10 @@ from model_training.contracts.evaluations import (
     ItemResult,
     PromptSpec,
 )
+from model_training.contracts.evaluations_gate import GateReply, GateRequest
 from model_training.contracts.jobs import JobError, JobProgress, JobState
 from services.evaluator import repository
+from services.evaluator.gate import judge
 from services.evaluator.grading import Grader
 from services.evaluator.service import Scorers, grade_all, summarise
 
@@ -57,6 +59,16 @@ def make_router(database: Database, grader: Grader, scorers: Scorers, internal_t
             data=data, first_id=ids[0] if ids else None, last_id=ids[-1] if ids else None, has_more=more
         )
 
+    @router.post("/evaluations/{id}/gate", summary="Whether it got worse than a baseline")
+    def gate(id: str, request: GateRequest) -> GateReply:
+        with database.session() as session:
+            for name in filter(None, (id, request.baseline)):
+                _require_ended(repository.find_evaluation(session, name), name)
+            new = repository.results(session, id)
+            given = [item.model_dump() for item in request.items or []]
+            baseline = repository.results(session, request.baseline) if request.baseline else given
+        return judge(new, baseline, request, id)
+
     @router.post("/grade", summary="Grade outputs without a model")
     def grade(request: GradeRequest) -> GradeReply:
         grades = grade_all(grader, [(one.item, one.output) for one in request.items])
@@ -76,6 +88,14 @@ def make_router(database: Database, grader: Grader, scorers: Scorers, internal_t
         return GradeReply(data=data, isolation=grader.isolation)
 
     return router
+
+
+def _require_ended(row: JobRow | None, name: str) -> None:
+    if row is None:
+        raise NotFound(f"There is no evaluation {name!r}.", param="baseline")
+    if row.state != JobState.SUCCEEDED.value:
+        hint = f"`mt jobs watch {name}` follows it; only finished evaluations are compared."
+        raise InvalidInput(f"The evaluation {name} is {row.state}.", param="baseline", hint=hint)
 
 
 def _describe(row: JobRow, results: list[dict[str, object]], scorers: Scorers) -> Evaluation:

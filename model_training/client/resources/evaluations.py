@@ -8,6 +8,7 @@ from model_training.client.resources.paging import walk
 from model_training.client.transport import Transport
 from model_training.contracts.base import Page
 from model_training.contracts.evaluations import Evaluation, EvaluationCreate, ItemResult
+from model_training.contracts.evaluations_gate import GateReply, GateRequest
 
 
 class Evaluations:
@@ -27,6 +28,10 @@ class Evaluations:
     def list(self, *, after: str | None = None, limit: int = 20) -> Page[Evaluation]:
         """One page, newest first."""
         return self._transport.get(Page[Evaluation], "/v1/evaluations", {"after": after, "limit": limit})
+
+    def gate(self, evaluation_id: str, request: GateRequest) -> GateReply:
+        """Whether a finished evaluation got worse than a baseline. Nothing is stored, so asking twice does no harm."""
+        return self._transport.create(GateReply, f"/v1/evaluations/{evaluation_id}/gate", request)
 
     def items(self, evaluation_id: str, *, limit: int = 100) -> Iterator[ItemResult]:
         """Every item with prompt, answer, score and reason."""
