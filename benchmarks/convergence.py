@@ -158,10 +158,8 @@ def shuffled(rows: list[dict[str, Any]], seed: int) -> list[dict[str, Any]]:
     """The rows with each other's answers; none keeps its own."""
     order = list(range(len(rows)))
     random.Random(seed).shuffle(order)
-    return [
-        {**rows[here], "answer": rows[there]["answer"]}
-        for here, there in zip(order, order[1:] + order[:1], strict=True)
-    ]
+    giver = dict(zip(order, order[1:] + order[:1], strict=True))
+    return [{**row, "answer": rows[giver[number]]["answer"]} for number, row in enumerate(rows)]
 
 
 def evaluation_items(arguments: argparse.Namespace) -> list[Any]:
