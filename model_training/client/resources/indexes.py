@@ -120,7 +120,8 @@ class Indexes:
 
     def restore(self, index_id: str, snapshot: str) -> Index:
         """Put an index back from a snapshot."""
-        return self._ask(Index, index_id, "restore", RestoreRequest(snapshot=snapshot), timeout_s=LONG_S)
+        body = RestoreRequest(snapshot=snapshot)
+        return self._ask(Index, index_id, "load_snapshot", body, timeout_s=LONG_S)
 
     def _ask(
         self,

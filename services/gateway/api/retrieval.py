@@ -44,7 +44,7 @@ def snapshot_index(gateway: Parts, who: Submitter, index_id: JobId) -> Response:
     return _forward(gateway, who, "POST", index_id, "/snapshot")
 
 
-@router.post("/restore", summary="Restore an index from a snapshot", response_model=Index)
+@router.post("/load_snapshot", summary="Restore an index from a snapshot", response_model=Index)
 def restore_index(gateway: Parts, who: Submitter, index_id: JobId, request: RestoreRequest) -> Response:
     """Put passages and vectors back; searches see the old ones until the new are complete."""
     return _forward(gateway, who, "POST", index_id, "/restore", request.model_dump(mode="json"))
