@@ -170,6 +170,8 @@ QUALITY = Dashboard(
     "mt-quality",
     "Quality",
     (
+        one("Canary answers moved by", "mt_canary_distance_nats", "{{model}}"),
+        one("Something else answers", "mt_canary_changed", "{{model}}"),
         one(
             "Citations by what was found",
             "sum by (outcome) (rate(mt_rag_citations_total[1h]))",

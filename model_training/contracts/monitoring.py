@@ -151,6 +151,19 @@ class History(Reply):
     series: list[HistorySeries] = []
 
 
+class CanaryRound(Reply):
+    """What a model answered to the canary questions, and how far that is from what was accepted, in nats per token."""
+
+    id: str
+    object: Literal["canary.round"] = "canary.round"
+    model: str
+    asked_at: datetime
+    distance_nats: float | None = None
+    changed: bool = False
+    accepted: bool = False
+    answers: list[str] = []
+
+
 class Resources(Reply):
     """Everything at one moment."""
 

@@ -13,6 +13,7 @@ from libs.common.service import create_app, serve
 from libs.common.telemetry import configure_logging
 from model_training.contracts.monitoring import Resources
 from services.monitor.adapters.apprise_channels import AppriseSender
+from services.monitor.adapters.canary_http import CanaryAsker
 from services.monitor.adapters.host import Host
 from services.monitor.adapters.nvidia import Gpus, installed
 from services.monitor.adapters.rule_files import load
@@ -21,9 +22,15 @@ from services.monitor.api import alerts, monitoring
 from services.monitor.domain.rules import InvalidRule
 from services.monitor.metrics import ResourceCollector
 from services.monitor.service.alerting import Alerting
+from services.monitor.service.canaries import Canaries
+from services.monitor.service.history import HistoryKeeper
 from services.monitor.service.resources import resources
+from services.monitor.service.usage import UsageKeeper
 from services.monitor.service.watching import Watch
 from services.monitor.settings import MonitorSettings
+
+IN_MEMORY = "mt_inference_running"
+"""A series for each model in memory."""
 
 log = structlog.get_logger(__name__)
 
@@ -59,15 +66,24 @@ def main() -> None:
         Alerting(config.rules, config.channels, config.manners),
         sender,
         interval_s=settings.monitor_interval_s,
-        expected=lambda: {usage.name for usage in host.services()} & {*scraper.services},
+        expected=lambda: host.names() & {*scraper.services},
+        duties=[UsageKeeper(host, gpus.usage), HistoryKeeper()],
+        also=[IN_MEMORY],
     )
     token = settings.internal_token.get_secret_value()
+    asker = CanaryAsker(settings.inference_url, token)
+    canaries = Canaries(
+        database, asker, lambda: watch.labels(IN_MEMORY, "model"), watch.now, settings.canary_every_s
+    )
     app = create_app("monitor", ready=database.ready)
     app.include_router(monitoring.routes(database, measure, token))
     app.include_router(alerts.routes(database, watch.now, token))
     watch.start()
+    canaries.start()
     serve(app, settings.monitor_url)
+    canaries.stop()
     watch.stop()
+    asker.close()
     scraper.close()
     database.close()
 

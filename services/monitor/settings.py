@@ -13,6 +13,9 @@ class MonitorSettings(PlatformSettings):
     """Settings of the monitor."""
 
     monitor_interval_s: float = Field(default=10.0, gt=0, description="Time between two looks at everything.")
+    canary_every_s: float = Field(
+        default=3600.0, ge=0, description="Time between two rounds of canary questions; 0 asks none."
+    )
     alerts_file: Path | None = Field(
         default=None,
         description="Alert rules, channels and manners of your own; `alerts.yaml` in the data directory if not set.",

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Annotated, Any
 
 import httpx
-from fastapi import APIRouter, Response
+from fastapi import APIRouter, Path, Query, Response
+from pydantic import AwareDatetime, StringConstraints
 
 from libs.common.errors import Unavailable
-from model_training.contracts.monitoring import JobReport, Resources
-from services.gateway.api.dependencies import Gateway, JobId, Parts, Reader
+from model_training.contracts.base import Page
+from model_training.contracts.monitoring import CanaryRound, History, JobReport, Resources
+from services.gateway.api.dependencies import Admin, After, Gateway, JobId, Limit, Parts, Reader
 from services.gateway.service import jobs
 
 router = APIRouter(prefix="/v1/monitoring", tags=["monitoring"])
@@ -27,6 +29,50 @@ def job(gateway: Parts, who: Reader, job_id: JobId) -> Response:
     with gateway.database.session() as session:
         jobs.get(session, who, job_id)  # of the key's project, or there is none
     return ask_monitor(gateway, "GET", f"/v1/monitoring/jobs/{job_id}")
+
+
+@router.get("/history", summary="What a metric was", response_model=History)
+def history(
+    gateway: Parts,
+    who: Reader,
+    metric: Annotated[
+        str,
+        Query(
+            description="A metric's name.", pattern=r"^mt_[a-z0-9_]{1,80}$", examples=["mt_host_cpu_ratio"]
+        ),
+    ],
+    match: Annotated[
+        list[Annotated[str, StringConstraints(pattern=r"^[a-z_]{1,40}=[A-Za-z0-9_.:/-]{1,200}$")]] | None,
+        Query(description="Labels and their values: gpu=0. May be repeated.", max_length=10),
+    ] = None,
+    start: Annotated[
+        AwareDatetime | None, Query(description="From when; three hours before the end if not given.")
+    ] = None,
+    end: Annotated[AwareDatetime | None, Query(description="Until when; now if not given.")] = None,
+) -> Response:
+    """Mean, lowest and highest by minute for up to two days of the last week, by hour for longer spans, up to 400 days."""
+    params: dict[str, Any] = {"metric": metric, "match": match}
+    params |= {"start": start and start.isoformat(), "end": end and end.isoformat()}
+    return ask_monitor(gateway, "GET", "/v1/monitoring/history", params=params)
+
+
+@router.get("/canaries", summary="What the canary questions say", response_model=Page[CanaryRound])
+def canaries(gateway: Parts, who: Reader, after: After = None, limit: Limit = 100) -> Response:
+    """The newest round of each model: whether what answers behind its name is what was accepted."""
+    return ask_monitor(gateway, "GET", "/v1/monitoring/canaries")
+
+
+@router.post("/canaries/{model}/accept", summary="Accept what answers now", response_model=CanaryRound)
+def accept(
+    gateway: Parts,
+    who: Admin,
+    model: Annotated[
+        str,
+        Path(description="The model's name.", pattern=r"^[A-Za-z0-9_.:-]{1,200}$", examples=["gemma-3-270m"]),
+    ],
+) -> Response:
+    """Somebody has changed the model on purpose: later rounds are held against this one."""
+    return ask_monitor(gateway, "POST", f"/v1/monitoring/canaries/{model}/accept", body={})
 
 
 def ask_monitor(

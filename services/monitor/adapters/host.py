@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+import socket
 import threading
+from contextlib import suppress
 from pathlib import Path
 
 import psutil
@@ -11,6 +13,7 @@ import psutil
 from model_training.contracts.monitoring import HostUsage, ProcessUsage
 from model_training.embedded.state import current
 from model_training.home import Home
+from services.monitor.domain.attribution import ProcessLook
 
 
 class Host:
@@ -39,6 +42,11 @@ class Host:
             network_sent=network.bytes_sent if network else 0,
         )
 
+    def names(self) -> set[str]:
+        """The services of the platform that runs here; none where others run it."""
+        state = current(Home(self._home))
+        return {service.name for service in state.services} if state else set()
+
     def services(self) -> list[ProcessUsage]:
         """The processes of the platform that runs here, each with its children; only ourselves where others run it."""
         state = current(Home(self._home))
@@ -47,6 +55,22 @@ class Host:
             usages = [self._family(name, pid) for name, pid in named or [("monitor", os.getpid())]]
             self._known = {pid: p for pid, p in self._known.items() if p.is_running()}
         return [usage for usage in usages if usage is not None]
+
+    def family(self, owner: str) -> list[ProcessLook]:
+        """The processes that a worker (`host:pid`) of this machine has started; none if it is elsewhere or gone."""
+        host, _, pid = owner.rpartition(":")
+        if host != socket.gethostname() or not pid.isdigit():
+            return []
+        found: list[ProcessLook] = []
+        try:
+            children = psutil.Process(int(pid)).children(recursive=True)
+        except psutil.Error:
+            return []
+        for child in children:
+            with suppress(psutil.Error), child.oneshot():
+                cpu_s = sum(child.cpu_times()[:2])
+                found.append(ProcessLook(child.pid, child.create_time(), cpu_s, child.memory_info().rss))
+        return found
 
     def _family(self, name: str, pid: int) -> ProcessUsage | None:
         try:

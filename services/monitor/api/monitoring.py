@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from datetime import datetime
+from typing import Annotated
 
-from fastapi import APIRouter, Depends, Request
+from fastapi import APIRouter, Depends, Query, Request
 
 from libs.common.auth import require_internal
 from libs.common.db.engine import Database
-from model_training.contracts.monitoring import JobReport, Resources
-from services.monitor.service import training
+from model_training.contracts.base import Page
+from model_training.contracts.monitoring import CanaryRound, History, JobReport, Resources
+from services.monitor.service import canaries, training
+from services.monitor.service.history import read
 
 
 def routes(database: Database, measure: Callable[[], Resources], internal_token: str) -> APIRouter:
@@ -33,5 +37,29 @@ def routes(database: Database, measure: Callable[[], Resources], internal_token:
         """When it ends, what is noticed, what it used, in numbers and in a sentence."""
         with database.session() as session:
             return training.report(session, job_id)
+
+    @router.get("/history", summary="What a metric was")
+    def history(
+        metric: str,
+        match: Annotated[list[str] | None, Query()] = None,
+        start: datetime | None = None,
+        end: datetime | None = None,
+    ) -> History:
+        """Means, lows and highs by minute or hour."""
+        pairs = dict(one.split("=", 1) for one in match or [] if "=" in one)
+        with database.session() as session:
+            return read(session, metric, pairs, start, end)
+
+    @router.get("/canaries", summary="What the canary questions say")
+    def rounds() -> Page[CanaryRound]:
+        """The newest round of each model."""
+        with database.session() as session:
+            return Page[CanaryRound].of(canaries.listed(session))
+
+    @router.post("/canaries/{model}/accept", summary="Accept what answers now")
+    def accept(model: str) -> CanaryRound:
+        """Hold later rounds against this one."""
+        with database.session() as session:
+            return canaries.accept(session, model)
 
     return router

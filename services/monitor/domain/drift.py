@@ -2,8 +2,8 @@
 
 Two ways. `compare` holds a window against a reference: the threshold is what chance alone gives for these very sizes (a
 permutation test), a difference too small to matter does not count, and with several signals the share of false alarms among
-all is kept low. A fixed limit such as "PSI above 0.2" cannot do this: by chance alone it is passed by 59% of windows of 50
-beside a reference of 200. `Detector` looks at each value as it comes, and says how long it runs on average until a false alarm.
+all is kept low. A fixed limit such as "PSI above 0.2" cannot do this: by chance alone 59% of windows of 50 pass it
+beside a reference of 200. `Detector` looks at each value as it comes, with a stated mean time until a false alarm.
 """
 
 from __future__ import annotations

@@ -12,3 +12,9 @@ ROUND_SECONDS = Histogram(
     "Time for one look at everything.",
     buckets=(0.05, 0.1, 0.25, 0.5, 1, 2, 5, 15),
 )
+CANARY_DISTANCE = Gauge(
+    "mt_canary_distance_nats", "How far a model's canary answers moved, per token.", ["model"]
+)
+CANARY_CHANGED = Gauge(
+    "mt_canary_changed", "1 where something else answers behind a model's name.", ["model"]
+)

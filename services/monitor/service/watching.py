@@ -36,6 +36,11 @@ class Clock:
     def __init__(self) -> None:
         self._started, self._mark = datetime.now(UTC), time.monotonic()
 
+    def labels(self, name: str, label: str) -> list[str]:
+        """The values of a label among fresh series of a name that is read."""
+        fresh = self._samples.latest(name, {}, self._clock.now().timestamp())
+        return sorted({labels[label] for labels, _ in fresh if label in labels})
+
     def now(self) -> datetime:
         """The time."""
         return self._started + timedelta(seconds=time.monotonic() - self._mark)
@@ -63,8 +68,14 @@ class Watch:
         interval_s: float,
         expected: Callable[[], set[str]] = set,
         duties: Sequence[Duty] = (),
+        also: Sequence[str] = (),
     ) -> None:
-        """Args: expected: services that should answer although they never have."""
+        """Build it.
+
+        Args:
+            expected: services that should answer although they never have.
+            also: series that are read though no rule asks for them.
+        """
         self._database = database
         self._reader = reader
         self._alerting = alerting
@@ -73,7 +84,7 @@ class Watch:
         self._expected = expected
         self._duties = duties
         self._clock = Clock()
-        self._wanted = wanted_names(alerting.rules)
+        self._wanted = wanted_names(alerting.rules) | frozenset(also)
         self._samples = Samples(kept_s(alerting.rules), self._clock.now().timestamp())
         self._known: set[str] = set()
         self._known_at_start: set[str] | None = None
@@ -94,6 +105,11 @@ class Watch:
         self._stop.set()
         for thread in self._threads:
             thread.join(timeout=10)
+
+    def labels(self, name: str, label: str) -> list[str]:
+        """The values of a label among fresh series of a name that is read."""
+        fresh = self._samples.latest(name, {}, self._clock.now().timestamp())
+        return sorted({labels[label] for labels, _ in fresh if label in labels})
 
     def now(self) -> datetime:
         """The time that alerts go by."""
