@@ -57,7 +57,7 @@ def main() -> None:
             }
         elif arm not in report["arms"]:
             report.get("missing", {}).pop(arm, None)
-            report["arms"][arm] = _one(arm)
+            report["arms"][arm] = _one(arm, scored=arguments.rates_of is None)
             report |= _facts(arguments)
             _write(arguments.output, report)
     report["verdict"] = verdict(report["arms"])
@@ -90,11 +90,11 @@ def _arguments() -> argparse.Namespace:
     return parser.parse_args()
 
 
-def _one(arm: str) -> dict[str, Any]:
+def _one(arm: str, *, scored: bool) -> dict[str, Any]:
     with tempfile.TemporaryDirectory() as folder:
         adapter = str(Path(folder) / "adapter")
         figures = _again("--arm", arm, "--adapter", adapter)
-        return figures | _again("--score", adapter)
+        return figures | _again("--score", adapter) if scored else figures
 
 
 def _again(*more: str) -> dict[str, Any]:
@@ -125,8 +125,13 @@ def verdict(arms: dict[str, Any]) -> dict[str, Any]:
 
 def _loss(arm: dict[str, Any], peers: dict[str, Any]) -> dict[str, float]:
     """How far above the best peer's the final loss is; of those that took as many steps."""
-    alike = [peer["held_out_loss"] for peer in peers.values() if peer["steps"] == arm["steps"]]
-    return {"loss": round(arm["held_out_loss"] / min(alike) - 1, 4)} if alike else {}
+    alike = [
+        peer["held_out_loss"]
+        for peer in peers.values()
+        if "held_out_loss" in peer and peer["steps"] == arm["steps"]
+    ]
+    whole = alike and "held_out_loss" in arm
+    return {"loss": round(arm["held_out_loss"] / min(alike) - 1, 4)} if whole else {}
 
 
 def measure(arguments: argparse.Namespace, adapter: Path) -> dict[str, Any]:

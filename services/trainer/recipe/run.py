@@ -283,6 +283,11 @@ class TrainingRun:
             lineage=outcome.lineage(self._order, template, self._context.job_id, trainer),
         )
         plan = self._export(directory, plan, template)
+        if self._config.method == "full":
+            self._context.event(
+                "The artifact is a whole model, not an adapter to be served on its base: `mt models prepare FOLDER "
+                "--name NAME` makes it a base of its own."
+            )
         artifact.write_documents(directory, self._order, plan, done, fingerprint, template)
         published = artifact.publish(directory, self._context.workdir / "artifact")
         machine = {**asdict(self._machine), "threads": self._threads}

@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 from pathlib import Path
 
+import pytest
+from safetensors.torch import load_file
 from sqlalchemy import select
 
 from libs.common.artifacts import ArtifactStore, hash_directory
 from libs.common.db.tables import ArtifactRow, CheckpointRow, JobEventRow, JobMetricRow, JobRow, ModelRow
 from model_training.contracts.fine_tuning import EffectiveSetting
+from tests.conftest import ROOT
 from tests.integration.trainer.conftest import Trainer, lines
 
 
@@ -60,3 +66,32 @@ def test_what_is_not_there_is_refused_before_anything_starts(trainer: Trainer) -
         assert job.error is not None
         assert words in job.error["message"]
         assert not (trainer.settings.home / "jobs" / job_id).exists()
+
+
+@pytest.mark.slow
+def test_a_whole_model_is_not_passed_off_as_an_adapter_and_becomes_a_base(
+    trainer: Trainer, tmp_path: Path
+) -> None:
+    job = trainer.run(trainer.submit(trainer.upload(lines(30)), method="full", learning_rate=1e-3))
+    assert (job.state, job.error) == ("succeeded", None)
+    [model] = trainer.rows(select(ModelRow).where(ModelRow.job_id == job.id))
+    directory = ArtifactStore(trainer.settings.home / "artifacts").path(model.artifact)
+    assert model.state == "refused"
+    assert f"mt models prepare {directory} --name NAME" in (model.gate or {})["reason"]
+    [artifact] = trainer.rows(select(ArtifactRow).where(ArtifactRow.sha256 == model.artifact))
+    assert artifact.kind == "model"
+    command = [
+        sys.executable,
+        "-m",
+        "model_training.cli.main",
+        "models",
+        "prepare",
+        str(directory),
+        "--name",
+        "ours",
+    ]
+    subprocess.run(command, check=True, cwd=ROOT, env={**os.environ, "MT_MODEL_DIR": str(tmp_path)})
+    assert (
+        load_file(tmp_path / "ours" / "model.safetensors").keys()
+        == load_file(trainer.settings.model_dir / "gemma-3-270m" / "model.safetensors").keys()
+    )
