@@ -90,7 +90,7 @@ def silence(
             raise UserError(f"{one!r} says no label and value.", hint="Write it like rule=GpuHot or gpu=0.")
         pairs[name] = value
     with Client() as client:
-        made = client.alerts.silence(pairs, _seconds(length), reason)
+        made = client.alerts.silence(pairs, seconds_of(length, "--for"), reason)
     out.print(f"{made.id} until {when(made.ends_at)}")
 
 
@@ -153,8 +153,13 @@ def _length(alert: Alert) -> str:
     return duration(((alert.resolved_at or datetime.now(UTC)) - alert.started_at).total_seconds())
 
 
-def _seconds(text: str) -> int:
+def seconds_of(text: str, option: str) -> int:
+    """A length of time such as 90m, in seconds.
+
+    Raises:
+        UserError: it is none.
+    """
     number, unit = text.strip()[:-1], text.strip()[-1:]
     if not number.isdigit() or unit not in UNITS_S or int(number) == 0:
-        raise UserError(f"--for {text!r} is no length of time.", hint="Write it like 90m, 2h or 1d.")
+        raise UserError(f"{option} {text!r} is no length of time.", hint="Write it like 90m, 2h or 1d.")
     return int(number) * UNITS_S[unit]

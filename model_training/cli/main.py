@@ -15,6 +15,7 @@ from model_training.cli import (
     jobs,
     keys,
     models,
+    monitor,
     pipelines,
     platform,
     rag,
@@ -74,6 +75,7 @@ app.add_typer(rag.app, name="rag", rich_help_panel=WORK)
 app.add_typer(files.app, name="files", rich_help_panel=LOOK)
 app.add_typer(models.app, name="models", rich_help_panel=LOOK)
 app.add_typer(alerts.app, name="alerts", rich_help_panel=LOOK)
+app.add_typer(monitor.app, name="monitor", rich_help_panel=LOOK)
 app.add_typer(keys.keys, name="keys", rich_help_panel=LOOK)
 app.add_typer(keys.projects, name="projects", rich_help_panel=LOOK)
 

@@ -21,7 +21,7 @@ from model_training.client.errors import ApiError, ConnectionFailed
 from model_training.contracts.problems import Problem
 
 Model = TypeVar("Model", bound=BaseModel)
-Params = Mapping[str, str | int | None]
+Params = Mapping[str, str | int | list[str] | None]
 
 RETRIED_STATUS = frozenset({429, 502, 503, 504})
 LONGEST_PAUSE_S = 60.0

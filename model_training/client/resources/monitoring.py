@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from datetime import datetime
+
 from model_training.client.transport import Transport
-from model_training.contracts.monitoring import JobReport, Resources
+from model_training.contracts.base import Page
+from model_training.contracts.monitoring import CanaryRound, History, JobReport, Resources
 
 
 class Monitoring:
@@ -19,3 +22,28 @@ class Monitoring:
     def job(self, job_id: str) -> JobReport:
         """How a job is going: its end, what is noticed, what it used, in numbers and in a sentence."""
         return self._transport.get(JobReport, f"/v1/monitoring/jobs/{job_id}")
+
+    def history(
+        self,
+        metric: str,
+        *,
+        match: list[str] | None = None,
+        start: datetime | None = None,
+        end: datetime | None = None,
+    ) -> History:
+        """What a metric was: by minute for up to two days of the last week, by hour for longer spans."""
+        params = {
+            "metric": metric,
+            "match": match or None,
+            "start": start.isoformat() if start else None,
+            "end": end.isoformat() if end else None,
+        }
+        return self._transport.get(History, "/v1/monitoring/history", params)
+
+    def canaries(self) -> Page[CanaryRound]:
+        """The newest round of canary questions of each model."""
+        return self._transport.get(Page[CanaryRound], "/v1/monitoring/canaries")
+
+    def accept_canary(self, model: str) -> CanaryRound:
+        """What answers behind the name now is meant. Needs the scope `admin`."""
+        return self._transport.act(CanaryRound, f"/v1/monitoring/canaries/{model}/accept")
