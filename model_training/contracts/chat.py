@@ -26,7 +26,10 @@ def _join_parts(content: Any) -> Any:
     return "".join(TextPart.model_validate(part).text for part in cast(list[Any], content))
 
 
-Content = Annotated[str, BeforeValidator(_join_parts, json_schema_input_type=str | list[TextPart])]
+Content = Annotated[
+    str,
+    BeforeValidator(_join_parts, json_schema_input_type=str | Annotated[list[TextPart], Field(min_length=1)]),
+]
 
 
 class ChatMessage(Reply):

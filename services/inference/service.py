@@ -9,7 +9,7 @@ from contextlib import aclosing
 from dataclasses import dataclass, replace
 from typing import Any, cast
 
-from libs.common.errors import InvalidInput, PlatformError
+from libs.common.errors import InvalidInput, PlatformError, Unavailable
 from libs.common.models.prompting import encode, encode_plain, render
 from model_training.contracts.chat import (
     ChatMessage,
@@ -181,7 +181,11 @@ class InferenceService:
         raise RuntimeError("the engine ended an answer without a reason")
 
     async def _model(self, name: str) -> LoadedModel:
-        return self._models.peek(name) or await asyncio.to_thread(self._models.ensure, name)
+        if found := self._models.peek(name):
+            return found
+        if reason := self._engine.failure():  # waiting for it would hold a thread for each who asks
+            raise Unavailable(f"The engine cannot serve now: {reason}.", retry_after_s=10)
+        return await asyncio.to_thread(self._models.ensure, name)
 
     def _time(self, request: Sampling) -> float:
         return min(request.timeout_s or self._timeout_s, self._timeout_s)

@@ -147,10 +147,10 @@ def _complaint(report: GateReport) -> tuple[Verdict, str | None]:
             f"The served adapter is not the trained one: they differ by {report.error:.4f} nats per token, at most "
             f"{report.tolerance:.4f} are allowed; the base differs by {report.base_error:.4f} from the trainer's.",
         )
-    # Weak adapters on a noisy engine differ by less than the tolerance from any other; the direction tells them apart.
-    least = LEAST_ALIGNMENT / math.hypot(
-        1, (report.base_error + report.noise) / max(report.trained_move, 1e-9)
-    )
+    # A weak adapter on a noisy engine differs by less than the tolerance from any other; the direction tells them apart.
+    # Both readings carry the noise, so the true one's cosine is expected at 1 / sqrt(1 + 2 r^2).
+    r = (report.base_error + report.noise) / max(report.trained_move, 1e-9)
+    least = LEAST_ALIGNMENT / math.sqrt(1 + 2 * r * r)
     if report.alignment < least:
         return (
             "not_the_trained_one",

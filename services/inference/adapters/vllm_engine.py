@@ -6,12 +6,14 @@ directory: vLLM keeps prefixes by name and path, and would go on using those of 
 
 from __future__ import annotations
 
+import json
 import logging
 import threading
 from collections import Counter
 from collections.abc import AsyncGenerator, Iterator, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any
 
 from libs.common.errors import PlatformError, Unavailable
@@ -235,7 +237,7 @@ class VllmEngine:
                 hint=f"Start it with --served-model-name {model.name}.",
             )
         self._base = model
-        precision = self._launch.dtype if self._launch else "unknown"
+        precision = _precision(self._launch.dtype if self._launch else "auto", model.base_path)
         self._traits = EngineTraits(
             "vllm", self._api.version(), precision, self._traits.max_rank, guided=True
         )
@@ -277,6 +279,13 @@ class VllmEngine:
                 f"vLLM cannot hold the answer to this schema: {error.reason}", param="response_format"
             )
         return error
+
+
+def _precision(wanted: str, base: Path) -> str:
+    """`auto` is what the base was saved in."""
+    config = json.loads((base / "config.json").read_text(encoding="utf-8"))
+    saved = config.get("dtype") or config.get("torch_dtype") or "unknown"
+    return str(saved) if wanted == "auto" else wanted
 
 
 def _written(writer: AnswerWriter, event: dict[str, Any]) -> Iterator[Piece]:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import json
 import logging
 import os
 import secrets
@@ -56,13 +57,15 @@ def free_port() -> int:
 
 
 def serve_command(launch: Launch, base_name: str, base_path: Path, port: int) -> list[str]:
-    """The command line of the server."""
+    """The command line of the server. vLLM does not start with a window longer than the model's."""
+    config = json.loads((base_path / "config.json").read_text(encoding="utf-8"))
+    longest = int((config.get("text_config") or config)["max_position_embeddings"])
     options = {
         "--served-model-name": base_name,
         "--host": "127.0.0.1",
         "--port": str(port),
         "--dtype": launch.dtype,
-        "--max-model-len": str(launch.window),
+        "--max-model-len": str(min(launch.window, longest)),
         "--max-num-seqs": str(launch.rows),
         "--max-lora-rank": str(launch.max_rank),
         "--max-loras": str(launch.max_adapters),

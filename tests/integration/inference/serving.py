@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -62,10 +62,13 @@ class Served:
             )
         return model_id
 
-    def engine_pid(self) -> int:
-        """The process of the vLLM server that the service started."""
-        children = psutil.Process().children(recursive=True)
-        return next(child.pid for child in children if "--served-model-name" in child.cmdline())
+    def engine_pid(self) -> int | None:
+        """The process of the vLLM server that the service started, while it runs."""
+        for child in psutil.Process().children(recursive=True):
+            with suppress(psutil.NoSuchProcess):
+                if child.status() != psutil.STATUS_ZOMBIE and "--served-model-name" in child.cmdline():
+                    return child.pid
+        return None
 
     def row(self, model_id: str) -> ModelRow:
         with self.database.session() as session:
