@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from services.inference.domain.generation import ContextTooLong, check_window, common_prefix
@@ -16,6 +16,7 @@ def decode_bytes(ids: object) -> str:
     return bytes(ids).decode("utf-8", errors="replace")  # type: ignore[call-overload]
 
 
+@settings(deadline=None)
 @given(text=TEXTS, stop=st.lists(st.text(alphabet="ab\n é", min_size=1, max_size=4), max_size=3))
 def test_pieces_join_to_the_text_before_the_first_stop(text: str, stop: list[str]) -> None:
     assembler = TextAssembler(decode_bytes, stop)
@@ -48,6 +49,7 @@ def test_bytes_that_are_no_character_come_out_in_the_end() -> None:
     assert assembler.finish() == "\ufffd"
 
 
+@settings(deadline=None)
 @given(prompt=st.integers(1, 50), wanted=st.none() | st.integers(1, 50), window=st.integers(2, 60))
 def test_prompt_and_answer_always_fit_the_window(prompt: int, wanted: int | None, window: int) -> None:
     if prompt + (wanted or 1) > window:

@@ -6,7 +6,7 @@ import random
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from libs.common.models.fingerprint import Fingerprint, FingerprintRow, GateReport, judge
@@ -38,24 +38,28 @@ def through(dice: random.Random, size: float, noise: float, served: str) -> Gate
     return judge(fingerprint, [here], [there], noise=0.0)
 
 
+@settings(deadline=None)
 @given(seed=st.integers(0, 10**6), size=SIZES)
 def test_the_trained_one_passes_through_the_noise_of_another_precision(seed: int, size: float) -> None:
     report = through(random.Random(seed), size, 0.04, "trained")
     assert report.passed, report
 
 
+@settings(deadline=None)
 @given(seed=st.integers(0, 10**6), size=SIZES)
 def test_another_of_the_same_strength_does_not(seed: int, size: float) -> None:
     report = through(random.Random(seed), size, 0.04, "another")
     assert report.verdict == "not_the_trained_one", report
 
 
+@settings(deadline=None)
 @given(seed=st.integers(0, 10**6), size=SIZES)
 def test_one_that_changes_nothing_does_not(seed: int, size: float) -> None:
     report = through(random.Random(seed), size, 0.001, "nothing")
     assert report.verdict == "changes_nothing", report
 
 
+@settings(deadline=None)
 @given(seed=st.integers(0, 10**6))
 def test_an_earlier_checkpoint_does_not(seed: int) -> None:
     assert through(random.Random(seed), 1.3, 0.04, "earlier").verdict == "not_the_trained_one"
