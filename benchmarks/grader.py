@@ -37,7 +37,7 @@ AT_A_TIME = 2
 TURNS = 3
 REPEATS = 5
 LINES = 400
-TRIVIAL = 150
+TRIVIAL = 100
 _EVALPLUS_SPEED = """
 import json, sys, time
 from concurrent.futures import ProcessPoolExecutor
@@ -273,15 +273,15 @@ def _changed(item: EvaluationItem) -> str:
 
 # --- stability
 
-STABLE = Limits(cpu_s=2, wall_s=120, memory_mb=128)
+STABLE = Limits(cpu_s=1, wall_s=120, memory_mb=128)
 PROGRAMS: dict[str, str] = {
     "right": "def solve(n):\n    return n + 1",
     "wrong": "def solve(n):\n    return n",
     "raises": "def solve(n):\n    return 1 // 0",
-    "half of its time": "import time\ndef solve(n):\n    while time.process_time() < 1.0: pass\n    return n + 1",
-    "twice its time": "import time\ndef solve(n):\n    while time.process_time() < 4.0: pass\n    return n + 1",
+    "half of its time": "import time\ndef solve(n):\n    while time.process_time() < 0.5: pass\n    return n + 1",
+    "twice its time": "import time\ndef solve(n):\n    while time.process_time() < 2.0: pass\n    return n + 1",
     "never ends": "def solve(n):\n    while True: pass",
-    "sleeps and is right": "import time\ndef solve(n):\n    time.sleep(1)\n    return n + 1",
+    "sleeps and is right": "import time\ndef solve(n):\n    time.sleep(0.5)\n    return n + 1",
     "half of its memory": "def solve(n):\n    return len(bytearray(64 * 2**20)) // 2**26 + n",
     "twice its memory": "def solve(n):\n    return len(bytearray(256 * 2**20)) + n",
     "leaves": "import os\ndef solve(n):\n    os._exit(0)",

@@ -22,7 +22,6 @@ from libs.common.statistics.rates import paired_rate_interval
 from model_training.contracts.evaluations_gate import GateReply, GateRequest, GateSuite, Verdict
 
 Row = Mapping[str, Any]
-_WORST_FIRST: tuple[Verdict, ...] = ("fell", "cannot_tell", "no_fall")
 _LEAST_DISCORDANCE = 0.01
 """Where no item separates the two, this share stands for those that might."""
 
@@ -56,7 +55,10 @@ def judge(new: Sequence[Row], baseline: Sequence[Row], wanted: GateRequest, eval
         )
     tests = [sign_flip(np.subtract(one.after, one.before, dtype=np.float64), one.groups).p for one in pairs]
     suites = [_judge_suite(one, p, wanted) for one, p in zip(pairs, holm(tests), strict=True)]
-    worst: Verdict = min((suite.verdict for suite in suites), key=_WORST_FIRST.index)
+    verdicts = {suite.verdict for suite in suites}
+    worst: Verdict = (
+        "fell" if "fell" in verdicts else "cannot_tell" if "cannot_tell" in verdicts else "no_fall"
+    )
     return GateReply(
         evaluation=evaluation, baseline=wanted.baseline, passed=worst != "fell", verdict=worst, suites=suites
     )

@@ -34,6 +34,7 @@ from model_training.contracts.evaluations import (
     ItemResult,
     TextCheck,
 )
+from model_training.contracts.evaluations_gate import GateReply
 from model_training.contracts.jobs import FINAL_STATES, JobKind, JobState
 from model_training.datasets.rows import TrainingRow
 from services.evaluator import repository
@@ -85,7 +86,8 @@ class FakeGateway:
                 "blame": "user",
                 "hint": "mt models list",
             }
-        message = {"role": "assistant", "content": self._answers[question]}
+        known = [text for text in self._answers if text.lower() in question.lower().replace("\u00a0", " ")]
+        message = {"role": "assistant", "content": self._answers[known[0]] if known else "no idea"}
         usage = {"prompt_tokens": 20, "completion_tokens": 5, "total_tokens": 25}
         sources = [{"id": "chunk-1"}] if body["model"].startswith("rag:") else None
         return 200, {
@@ -169,7 +171,13 @@ def evaluator(stores: Stores, database: Database, gateway: FakeGateway) -> Itera
     process = subprocess.Popen(
         [sys.executable, "-m", "services.evaluator.main"],
         cwd=ROOT,
-        env={**os.environ, **stores.environment, "MT_EVALUATOR_URL": url, "MT_GATEWAY_URL": gateway.url},
+        env={
+            **os.environ,
+            **stores.environment,
+            "MT_EVALUATOR_URL": url,
+            "MT_GATEWAY_URL": gateway.url,
+            "MT_RESPONSE_CACHE": "false",  # tests count what is asked
+        },
     )
     token = stores.settings.internal_token.get_secret_value()
     with httpx.Client(base_url=url, headers={"Authorization": f"Bearer {token}"}, timeout=60) as client:
@@ -391,6 +399,61 @@ def test_grading_over_http(evaluator: httpx.Client) -> None:
     refused = evaluator.post("/v1/grade", json=body)
     assert refused.status_code == 400
     assert "call-1" in refused.json()["detail"]
+
+
+def test_a_gate_over_http(
+    evaluation: tuple[JobRow, Evaluation, list[ItemResult]], evaluator: httpx.Client, database: Database
+) -> None:
+    id = evaluation[0].id
+    itself = evaluator.post(f"/v1/evaluations/{id}/gate", json={"baseline": id}).json()
+    assert (itself["passed"], [suite["n"] for suite in itself["suites"]]) == (True, [4, 3])
+    better = [
+        {**item.model_dump(include={"item_id", "suite", "group"}), "correct": True} for item in evaluation[2]
+    ]
+    reply = GateReply.model_validate(
+        evaluator.post(f"/v1/evaluations/{id}/gate", json={"items": better}).json()
+    )
+    assert reply.suites[0].losses == ["call-2", "call-3"]
+    assert reply.verdict == "cannot_tell", "seven items show nothing"
+    queued = submit(database, model="gemma-3-270m", suites=[{"name": "none"}], prompt={})
+    refused = evaluator.post(f"/v1/evaluations/{id}/gate", json={"baseline": queued})
+    assert refused.status_code == 400
+    finished(database, queued)
+
+
+def test_robustness_asks_in_every_form(
+    evaluator: httpx.Client, database: Database, gateway: FakeGateway, files: dict[str, str]
+) -> None:
+    """The fake answers by the last line that it knows, so whatever is put around a question does no harm."""
+    suite = {"name": "robustness", "file": files["items"], "of": "qa_accuracy", "limit": 1}
+    row = finished(database, submit(database, model="gemma-3-270m-it", suites=[suite], prompt={}))
+    assert row.state == "succeeded", row.error
+    reply = Evaluation.model_validate(evaluator.get(f"/v1/evaluations/{row.id}").json())
+    (summary,) = reply.suites
+    assert summary.n == 11
+    assert summary.scores["kept.long_context"] == 1.0
+    assert summary.scores["agreement.injection"] == 1.0
+    assert "kept.typos" in summary.scores
+
+
+def test_several_samples_have_their_own_seeds_and_greedy_ones_are_refused(
+    evaluator: httpx.Client, database: Database, gateway: FakeGateway, files: dict[str, str]
+) -> None:
+    before = len(gateway.asked)
+    spec = {
+        "model": "gemma-3-270m-it",
+        "suites": [{"name": "qa_accuracy", "file": files["items"], "limit": 1}],
+    }
+    row = finished(database, submit(database, samples=3, prompt={"temperature": 0.7}, **spec))
+    assert row.state == "succeeded", row.error
+    asked = gateway.asked[before:]
+    assert sorted(one["seed"] for one in asked) == [0, 1, 2]
+    assert {one["temperature"] for one in asked} == {0.7}
+    reply = Evaluation.model_validate(evaluator.get(f"/v1/evaluations/{row.id}").json())
+    assert reply.suites[0].scores["pass@3"] == 1.0
+    refused = finished(database, submit(database, samples=3, prompt={}, **spec))
+    assert refused.error is not None
+    assert "temperature" in refused.error["message"]
 
 
 def test_the_door_is_closed_to_others(evaluator: httpx.Client) -> None:
