@@ -29,6 +29,7 @@ PORTS = {
     "monitor": 8004,
     "evaluator": 8005,
     "trainer": 8006,
+    "keeper": 8007,
 }
 RECORDINGS = (
     ("mt:http_requests:rate5m", "sum by (service) (rate(mt_http_requests_total[5m]))"),

@@ -97,6 +97,7 @@ def others(settings: MonitorSettings) -> dict[str, str]:
         "comparator": settings.comparator_url,
         "evaluator": settings.evaluator_url,
         "trainer": settings.trainer_url,
+        "keeper": settings.keeper_url,
     }
 
 

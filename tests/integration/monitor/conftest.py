@@ -23,7 +23,7 @@ import pytest
 from libs.common.service import BackgroundServer, create_app
 from tests.conftest import ROOT, Stores, free_ports
 
-NAMES = ("GATEWAY", "INFERENCE", "RAG", "COMPARATOR", "EVALUATOR", "TRAINER")
+NAMES = ("GATEWAY", "INFERENCE", "RAG", "COMPARATOR", "EVALUATOR", "TRAINER", "KEEPER")
 
 
 @dataclass
