@@ -52,7 +52,7 @@ class Profile(Wire):
     changes_per_month: Annotated[Number, Field(ge=0, le=1e6)] = Field(
         default=1.0, description="How often the library changes, and training and index are renewed."
     )
-    max_latency_p95_s: Annotated[Number, Field(gt=0)] | None = Field(
+    max_latency_p95_s: Annotated[Number, Field(gt=0, le=1e6)] | None = Field(
         default=None, description="An arm that is slower is no choice."
     )
 

@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
-from model_training.contracts.base import WHOLE, Metadata, Name, Reference, Reply, Seed, Wire
+from model_training.contracts.base import WHOLE, Metadata, Name, Number, Reference, Reply, Seed, Wire
 from model_training.contracts.indexes import Source
 from model_training.contracts.jobs import JobError, JobProgress, JobState
 
@@ -98,7 +98,7 @@ class PromptSpec(Wire):
         default=None, description="Training file that examples are taken from."
     )
     max_tokens: Annotated[int, Field(ge=1, le=4096), WHOLE] = 64
-    temperature: float = Field(default=0.0, ge=0, le=2)
+    temperature: Annotated[Number, Field(ge=0, le=2)] = 0.0
 
 
 class EvaluationCreate(Wire):
