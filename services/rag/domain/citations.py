@@ -1,8 +1,8 @@
 """Citations in an answer: which marks it holds, whether each names a packed passage, and whether that passage says it.
 
 A citation counts as supported when the passage shares enough of the sentence's words, or fewer but means the same by
-embedding, and when every number and every code name of the sentence stands in the passage. The thresholds were measured:
-see `docs/guide/retrieval.md`.
+embedding; when no other packed passage shares clearly more of them; and when every number and every code name of the
+sentence stands in the passage. What these thresholds let through was measured: see `docs/guide/retrieval.md`.
 """
 
 from __future__ import annotations
@@ -20,9 +20,11 @@ INSTRUCTION = (
     "Answer from these passages alone. After each sentence write the number of the passage that says it, like [1]. "
     f"If they do not answer the question, write only: {NOT_IN_SOURCES}"
 )
-OVERLAP = 0.6
-LOW_OVERLAP = 0.25
-SIMILARITY = 0.55
+OVERLAP = 0.7
+LOW_OVERLAP = 0.2
+SIMILARITY = 0.4
+MARGIN = 0.1
+"""By so much another packed passage may hold more of a sentence's words before it, not the cited one, is its source."""
 
 _MARK = re.compile(r"\s?\[(\d{1,3}(?:\s*,\s*\d{1,3})*)\]")
 _CODE = re.compile(r"```.*?(?:```|\Z)|`[^`\n]*`", re.DOTALL)
@@ -39,7 +41,10 @@ Similarity = Callable[[str, Chunk], float]
 
 @dataclass(frozen=True)
 class Cited:
-    """One citation of one sentence. `missing` are numbers and code names of the sentence that the passage lacks."""
+    """One citation of one sentence. `missing` are numbers and code names of the sentence that the passage lacks.
+
+    `better` is the number of another packed passage that holds clearly more of the sentence's words.
+    """
 
     sentence: str
     number: int
@@ -47,12 +52,13 @@ class Cited:
     overlap: float
     similarity: float
     missing: tuple[str, ...]
+    better: int | None = None
 
     @property
     def supported(self) -> bool:
         """Whether the passage says it."""
         near = self.overlap >= LOW_OVERLAP and self.similarity >= SIMILARITY
-        return not self.missing and (self.overlap >= OVERLAP or near)
+        return not self.missing and self.better is None and (self.overlap >= OVERLAP or near)
 
     def as_dict(self) -> dict[str, Any]:
         """As it stands in an answer."""
@@ -64,6 +70,7 @@ class Cited:
             "overlap": round(self.overlap, 3),
             "similarity": round(self.similarity, 3),
             "missing": list(self.missing),
+            "better": self.better,
         }
 
 
@@ -115,20 +122,26 @@ def check_citations(
         if not known:
             report.uncited.append(said)
         for number in known:
-            report.cited.append(_checked(said, number, packed[number], terms, similarity))
+            report.cited.append(_checked(said, number, packed, terms, similarity))
     return report
 
 
-def _checked(said: str, number: int, chunk: Chunk, terms: Terms, similarity: Similarity) -> Cited:
+def _checked(
+    said: str, number: int, packed: Mapping[int, Chunk], terms: Terms, similarity: Similarity
+) -> Cited:
+    chunk = packed[number]
     text = document_text(chunk)
     words = terms(said)
+    shared = {n: len(words & terms(document_text(other))) / len(words) for n, other in packed.items()}
+    best = max(shared, key=lambda n: shared[n])
     return Cited(
         sentence=said,
         number=number,
         id=chunk.id,
-        overlap=len(words & terms(text)) / len(words),
+        overlap=shared[number],
         similarity=similarity(said, chunk),
         missing=tuple(fact for fact in facts(said) if fact not in text),
+        better=best if shared[best] > shared[number] + MARGIN else None,
     )
 
 

@@ -72,7 +72,7 @@ class RagProcess:
     def __init__(self, stores: Stores, inference_url: str) -> None:
         self.url = f"http://127.0.0.1:{free_ports(1)}"
         token = stores.settings.internal_token.get_secret_value()
-        self.http = httpx.Client(base_url=self.url, headers={"Authorization": f"Bearer {token}"}, timeout=30)
+        self.http = httpx.Client(base_url=self.url, headers={"Authorization": f"Bearer {token}"}, timeout=120)
         environment = {"MT_RAG_URL": self.url, "MT_INFERENCE_URL": inference_url}
         self.process = subprocess.Popen(
             [sys.executable, "-m", "services.rag.main"],
@@ -83,7 +83,7 @@ class RagProcess:
     def wait_ready(self) -> float:
         """Wait until it is ready; seconds that took."""
         started = time.monotonic()
-        wait_until(lambda: self.http.get("/readyz").status_code == 200, 60)
+        wait_until(lambda: self.http.get("/readyz").status_code == 200, 240)
         return time.monotonic() - started
 
     def stop(self) -> None:
@@ -97,7 +97,7 @@ class RagProcess:
         self.http.close()
 
 
-def wait_until(condition: Callable[[], bool], timeout_s: float = 60) -> None:
+def wait_until(condition: Callable[[], bool], timeout_s: float = 240) -> None:
     deadline = time.monotonic() + timeout_s
     while time.monotonic() < deadline:
         try:
@@ -163,7 +163,7 @@ def build(database: Database, **spec: Any) -> JobRow:
         with database.session() as session:
             return session.get_one(JobRow, job_id)
 
-    wait_until(lambda: JobState(row().state) in FINAL_STATES, 90)
+    wait_until(lambda: JobState(row().state) in FINAL_STATES, 240)
     return row()
 
 

@@ -49,6 +49,15 @@ def test_the_right_words_from_the_wrong_passage_do_not_count() -> None:
     assert check("The last list is shorter [2].").precision == 0.0
 
 
+def test_a_passage_that_shares_words_does_not_stand_for_the_one_that_says_it() -> None:
+    said = "Return the first item of an iterable, or raise if the iterable is empty"
+    near = Chunk(id="one", title="one", text="Return the first item of an iterable, or raise ValueError.")
+    exact = Chunk(id="first", title="first", text=f"{said}.")
+    packed = {1: near, 2: exact}
+    both = check_citations(f"{said} [1][2].", packed, terms, lambda sentence, chunk: 1.0)
+    assert [(one.number, one.supported, one.better) for one in both.cited] == [(1, False, 2), (2, True, None)]
+
+
 def test_numbers_and_code_names_must_stand_in_the_passage() -> None:
     report = check("Break an iterable into lists of length 7 [1].")
     assert report.cited[0].missing == ("7",)
