@@ -28,7 +28,9 @@ from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).resolve().parents[1]
-ARMS = ("ours", "packed", "trl", "trl_no_checkpointing", "llamafactory")
+OURS = ("ours", "packed", "mixed")
+"""Padded as by default (rows of like length together), packed, and padded with rows of any length together."""
+ARMS = (*OURS, "trl", "trl_no_checkpointing", "llamafactory")
 PEERS = ("trl", "llamafactory")
 """The arms that ours is compared with: as they come. TRL without gradient checkpointing is shown beside them."""
 NAME = "gemma-3-270m"
@@ -117,7 +119,7 @@ def verdict(arms: dict[str, Any]) -> dict[str, Any]:
             "memory": round(arms[name]["peak_memory_gb"] / least_memory, 2),
             **_loss(arms[name], peers),
         }
-        for name in ("ours", "packed")
+        for name in OURS
         if name in arms
     }
     return {"aims": AIMS, **compared}
@@ -152,7 +154,7 @@ def measure(arguments: argparse.Namespace, adapter: Path) -> dict[str, Any]:
         return _llamafactory(arguments, config, plan, examples, per_step, adapter)
     clock = Clock()
     with tempfile.TemporaryDirectory() as folder:
-        build = _ours if arguments.arm in ("ours", "packed") else _trl
+        build = _ours if arguments.arm in OURS else _trl
         trainer = build(arguments.arm, tokenizer, examples, config, plan, Path(folder), clock)
         trainer.train()
         trainer.model.save_pretrained(str(adapter), save_embedding_layers=False)
@@ -170,6 +172,7 @@ def _config(arguments: argparse.Namespace) -> Any:
         learning_rate=2e-4,
         seed=arguments.seed,
         packing=arguments.arm == "packed",
+        length_bucketing=arguments.arm != "mixed",
     )
 
 

@@ -15,6 +15,16 @@ from libs.common.errors import JobFailure
 Answer = TypeVar("Answer")
 
 
+ONEDNN = ("could not create a primitive", "could not create a memory object")
+"""What oneDNN says where it gets no memory. It has the same words for other faults; those outlast smaller passes."""
+
+
+def ran_out(error: Exception) -> bool:
+    """Whether an exception says that memory ran out: that of the machine, or of the GPU."""
+    known = isinstance(error, MemoryError) or should_reduce_batch_size(error)
+    return known or any(words in str(error) for words in ONEDNN)
+
+
 class MemoryLadder:
     """Holds how many tokens go through the model at once, and halves that whenever they do not fit.
 
@@ -39,7 +49,7 @@ class MemoryLadder:
             try:
                 return work(self.tokens)
             except (RuntimeError, MemoryError) as error:
-                if not isinstance(error, MemoryError) and not should_reduce_batch_size(error):
+                if not ran_out(error):
                     raise
                 reason = str(error).partition("\n")[0]
             # Only here, behind the handler, are the failed call's tensors free: its frames hung on the exception.

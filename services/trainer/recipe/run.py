@@ -25,6 +25,7 @@ from services.trainer.recipe.encode import EncodedRows, encode_rows, load_split,
 from services.trainer.recipe.export import applied_setting, export
 from services.trainer.recipe.fingerprint import fingerprint_ids, take_fingerprint
 from services.trainer.recipe.machine import machine_facts, use_threads
+from services.trainer.recipe.memory import ran_out
 from services.trainer.recipe.packing import check_packing
 from services.trainer.recipe.proofs import Proofs
 from services.trainer.recipe.reporting import Context, Points, Reporter, tell_again
@@ -302,6 +303,15 @@ class TrainingRun:
         return replace(plan, effective=[*plan.effective, *applied_setting(exported)])
 
 
+def out_of_memory(reason: str) -> JobFailure:
+    """Outside of steps, where nothing can be made smaller: the model itself takes too much."""
+    return JobFailure(
+        "out_of_memory",
+        f"The machine ran out of memory: {reason}",
+        hint="Use a smaller model or a machine with more memory, or leave it more of this one's.",
+    )
+
+
 def _config(order: TrainOrder) -> TrainingConfig:
     try:
         return TrainingConfig(**{**order.config, "seed": order.seed})
@@ -317,3 +327,7 @@ def train(context: Context, order: TrainOrder, started: float | None = None) -> 
         return TrainingRun(context, order, time.monotonic() if started is None else started).run()
     except PlatformError as error:
         raise JobFailure.of(error) from error
+    except (RuntimeError, MemoryError) as error:
+        if not ran_out(error):
+            raise
+        raise out_of_memory(str(error).partition("\n")[0]) from error

@@ -69,6 +69,7 @@ def test_it_loads_by_itself_and_says_what_its_fingerprint_says(whole: Attempt) -
     torch.testing.assert_close(found, torch.tensor(row.adapter), rtol=0, atol=1e-3)
 
 
+@pytest.mark.slow
 def test_killed_in_a_save_it_is_the_same_job(whole: Attempt, tiny_order: MakeOrder, tmp_path: Path) -> None:
     job = Job(tiny_order(**FULL), tmp_path)
     assert job.attempt(before=KilledInFile("optimizer.pt", step=4)).result is None

@@ -20,6 +20,7 @@ import torch
 from libs.common.training.plan import PASS_TOKENS
 from services.trainer.domain import DataFile, TrainOrder
 from services.trainer.recipe import artifact, checkpoints
+from services.trainer.recipe.memory import ran_out
 from services.trainer.recipe.trainer import AnswerTrainer
 from tests.unit.trainer.attempts import Attempt, Job
 from tests.unit.trainer.test_resume import adapter, assert_one_job
@@ -31,7 +32,8 @@ SHORT: dict[str, Any] = {"epochs": 1}
 
 @dataclass(frozen=True)
 class LittleMemory:
-    """From the first pass on, the process may hold so many bytes more than it does, and all rows of a step are one pass."""
+    """From the first pass on to the last step, the process may hold so many bytes more than it does; all rows of a step are
+    one pass."""
 
     room: int
 
@@ -42,11 +44,14 @@ class LittleMemory:
         def limited(trainer: AnswerTrainer, *more: Any, **named: Any) -> Any:
             if resource.getrlimit(resource.RLIMIT_AS)[0] == resource.RLIM_INFINITY:
                 torch.set_num_threads(1)
-                limit = psutil.Process().memory_info().vms + self.room
-                resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
+                self._allow(psutil.Process().memory_info().vms + self.room)
             return compute(trainer, *more, **named)
 
         AnswerTrainer.compute_loss = limited
+        before(artifact, "write_trained", lambda *_: self._allow(resource.RLIM_INFINITY))
+
+    def _allow(self, size: int) -> None:
+        resource.setrlimit(resource.RLIMIT_AS, (size, resource.RLIM_INFINITY))
 
 
 @dataclass(frozen=True)
@@ -123,13 +128,14 @@ def whole(tmp_path_factory: pytest.TempPathFactory, tiny_order: MakeOrder) -> At
     return attempt
 
 
+@pytest.mark.slow
 def test_memory_that_the_kernel_refuses_halves_the_pass(
     tiny_order: MakeOrder, write_rows: Callable[..., DataFile], tmp_path: Path
 ) -> None:
-    order = tiny_order(batch_size=32, epochs=2, validation_fraction=0, early_stopping_patience=0)
-    order = TrainOrder(**{**vars(order), "training": write_rows(long_rows(32))})
+    order = tiny_order(batch_size=64, epochs=2, validation_fraction=0, early_stopping_patience=0)
+    order = TrainOrder(**{**vars(order), "training": write_rows(long_rows(64))})
     roomy = Job(order, tmp_path / "roomy").attempt()
-    cramped = Job(order, tmp_path / "cramped").attempt(before=LittleMemory(room=200_000_000))
+    cramped = Job(order, tmp_path / "cramped").attempt(before=LittleMemory(room=120_000_000))
     assert cramped.result is not None, cramped.failure
     assert any(text.startswith("Memory ran out: passes of at most") for text in cramped.warnings)
     for step, values in roomy.points.items():
@@ -190,3 +196,21 @@ def test_killed_in_the_middle_of_a_file_it_goes_on_from_the_checkpoint_before(
     assert "The checkpoint at step 4 is not used: it was not finished." in second.warnings
     assert "Resuming from the checkpoint at step 2." in second.events
     assert_one_job(whole, [first, second])
+
+
+@pytest.mark.parametrize(
+    ("error", "out"),
+    [
+        (RuntimeError("could not create a primitive"), True),
+        (
+            RuntimeError(
+                "[enforce fail] DefaultCPUAllocator: can't allocate memory: you tried to allocate 8"
+            ),
+            True,
+        ),
+        (MemoryError("Cannot allocate memory (os error 12)"), True),
+        (RuntimeError("mat1 and mat2 shapes cannot be multiplied"), False),
+    ],
+)
+def test_what_says_that_memory_ran_out(error: Exception, out: bool) -> None:
+    assert ran_out(error) == out
