@@ -60,7 +60,11 @@ def main() -> None:
     )
     parser.add_argument("--output", type=Path, required=True)
     parser.add_argument("--arms", nargs="+", choices=ARMS, default=list(ARMS))
-    parser.add_argument("--vllm", type=Path, help="vLLM's executable; without it that arm is left out")
+    parser.add_argument(
+        "--vllm",
+        help="vLLM's executable, or the URL of a server that serves the model as `base` under the key `k`; "
+        "without it that arm is left out",
+    )
     parser.add_argument("--tokens", type=int, default=48)
     parser.add_argument("--repeat", type=int, default=3)
     parser.add_argument("--run", choices=ARMS, help="run one arm in this process and print it")
@@ -222,8 +226,9 @@ def vllm(base: Path, adapter: Path, folder: Path, arguments: argparse.Namespace)
     from services.inference.adapters.vllm_engine import VllmEngine
     from services.inference.adapters.vllm_process import Launch
 
+    attached = arguments.vllm.startswith("http")
     launch = Launch(
-        executable=arguments.vllm,
+        executable=Path(arguments.vllm),
         log=folder / "vllm.log",
         arguments=("--enforce-eager",),
         dtype="bfloat16",
@@ -231,12 +236,20 @@ def vllm(base: Path, adapter: Path, folder: Path, arguments: argparse.Namespace)
         max_rank=8,
         max_adapters=1,
     )
-    engine = VllmEngine(launch=launch)
+    engine = VllmEngine(url=arguments.vllm, key="k") if attached else VllmEngine(launch=launch)
     try:
         tokenizer = load_both(engine, base, adapter)
-        yield Arm(("base", "tuned"), through_port(engine, tokenizer), family(engine.pid or 0))
+        pid = engine.pid or listener(arguments.vllm.rpartition(":")[2])
+        yield Arm(("base", "tuned"), through_port(engine, tokenizer), family(pid))
     finally:
+        engine.unload("tuned")
         engine.close()
+
+
+def listener(port: str) -> int:
+    """The process that was started with `--port <port>`."""
+    found = (p for p in psutil.process_iter(["cmdline"]) if port in (p.info["cmdline"] or ()))
+    return next(found).pid
 
 
 @contextmanager

@@ -56,9 +56,11 @@ def served(
         assert REAL_VLLM is not None
         ModelStore(default_model_dir()).prepare(BASE)
         models = default_model_dir()
-        options |= {
+        where: dict[str, Any] = {"inference_vllm_command": Path(REAL_VLLM)}
+        if REAL_VLLM.startswith("http"):
+            where = {"inference_vllm_url": REAL_VLLM, "inference_vllm_key": "k"}
+        options |= where | {
             "inference_engine": "vllm",
-            "inference_vllm_command": Path(REAL_VLLM),
             "inference_vllm_arguments": "--enforce-eager",
             "inference_dtype": "bfloat16",
         }
@@ -195,7 +197,8 @@ def test_after_a_restart_of_the_engine_an_adapter_is_loaded_and_checked_again(
     assert before.status_code == 200
     checked = gates_passed(served)
     killed = served.engine_pid()
-    assert killed is not None
+    if killed is None:
+        pytest.skip("this server was not started here")
     os.kill(killed, signal.SIGKILL)
     wait_until(lambda: served.engine_pid() not in (None, killed))
     wait_until(lambda: httpx.get(f"{served.url}/readyz").status_code == 200, 900)
