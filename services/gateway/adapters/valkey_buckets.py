@@ -1,4 +1,9 @@
-"""Token buckets in Valkey, shared by all replicas: an atomic script takes tokens, a few at once from a large bucket."""
+"""Token buckets in Valkey, shared by all processes and replicas: an atomic script takes tokens, a few at once from a large
+bucket.
+
+However many processes there are, no key gets more than its rate allows. It may get a little less: each process that serves
+it can let a hundredth of the bucket's size lapse each half second.
+"""
 
 from __future__ import annotations
 
