@@ -140,14 +140,14 @@ def _show(reply: GateReply) -> None:
         (
             "suite",
             "items",
-            "baseline",
+            "before",
             "now",
-            "difference",
+            "change",
             "95% interval",
             "p",
             "won",
             "lost",
-            "smallest visible",
+            "visible from",
         ),
         (
             (
