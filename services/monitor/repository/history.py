@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from sqlalchemy import delete, func, literal, select
+from sqlalchemy import delete, func, literal, select, text
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session
 
@@ -15,6 +15,19 @@ from libs.common.db.tables import MetricHistoryRow, MetricSeriesRow
 MINUTE_S, HOUR_S = 60, 3600
 KEPT = {MINUTE_S: timedelta(days=7), HOUR_S: timedelta(days=400)}
 H = MetricHistoryRow
+_PUT = text(
+    """
+    insert into metric_history (series_id, resolution_s, at, mean, low, high, count)
+    select series_id, :resolution_s, at, mean, low, high, count
+    from unnest(
+        cast(:series_id as bigint[]), cast(:at as timestamptz[]), cast(:mean as float8[]), cast(:low as float8[]),
+        cast(:high as float8[]), cast(:count as integer[])
+    ) as given (series_id, at, mean, low, high, count)
+    on conflict (series_id, resolution_s, at) do update
+    set mean = excluded.mean, low = excluded.low, high = excluded.high, count = excluded.count
+    """
+)
+"""Arrays instead of a statement a row: several times as fast."""
 
 
 @dataclass(frozen=True)
@@ -44,13 +57,11 @@ def put(session: Session, stretches: Sequence[Stretch], resolution_s: int = MINU
     """Write stretches down. One that is there already is replaced: a monitor that was restarted repeats its minute."""
     if not stretches:
         return
-    rows = [{**vars(one), "resolution_s": resolution_s} for one in stretches]
-    statement = insert(H)
-    changed = {name: statement.excluded[name] for name in ("mean", "low", "high", "count")}
-    session.execute(
-        statement.on_conflict_do_update(index_elements=["series_id", "resolution_s", "at"], set_=changed),
-        rows,
-    )
+    columns = {
+        name: [getattr(one, name) for one in stretches]
+        for name in ("series_id", "at", "mean", "low", "high", "count")
+    }
+    session.execute(_PUT, {**columns, "resolution_s": resolution_s})
 
 
 def roll_up(session: Session, hour: datetime) -> None:

@@ -100,16 +100,17 @@ def running_monitor(
             command = [sys.executable, "-m", "services.monitor.main"]
             process = subprocess.Popen(command, cwd=ROOT, env=variables, stderr=log)
             try:
-                wait_for(lambda: _ready(url, process), "a ready monitor")
+                wait_for(lambda: _ready(url, process, Path(name) / "log"), "a ready monitor")
                 token = stores.settings.internal_token.get_secret_value()
                 yield RunningMonitor(url, token, process)
             finally:
-                process.terminate()
-                assert process.wait(timeout=60) in (0, -signal.SIGTERM)
+                if process.poll() is None:
+                    process.terminate()
+                    assert process.wait(timeout=60) in (0, -signal.SIGTERM)
 
 
-def _ready(url: str, process: subprocess.Popen[bytes]) -> bool:
-    assert process.poll() is None, "the monitor ended"
+def _ready(url: str, process: subprocess.Popen[bytes], log: Path) -> bool:
+    assert process.poll() is None, f"the monitor ended: {log.read_text(encoding='utf-8')[-2000:]}"
     try:
         return httpx.get(f"{url}/readyz", timeout=60).status_code == 200
     except httpx.HTTPError:
