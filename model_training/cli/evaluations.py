@@ -77,13 +77,23 @@ def gate(
         raise typer.Exit(CANNOT_TELL)
 
 
-@app.command(
-    "load",
-    context_settings={"allow_extra_args": True, "ignore_unknown_options": True, "help_option_names": []},
-)
+PASSED_ON = {"allow_extra_args": True, "ignore_unknown_options": True, "help_option_names": []}
+
+
+@app.command("load", context_settings=PASSED_ON)
 def load(context: typer.Context) -> None:
     """Load an OpenAI-compatible endpoint: `mt eval load URL --model NAME --rate 5`; --help lists the options."""
-    run = subprocess.run([sys.executable, "-m", "services.evaluator.load", *context.args], check=False)
+    _run_module("services.evaluator.load", context.args)
+
+
+@app.command("judge", context_settings=PASSED_ON)
+def judge(context: typer.Context) -> None:
+    """Let a model judge two evaluations' answers in both orders: `mt eval judge A.jsonl B.jsonl --url … --model …`."""
+    _run_module("services.evaluator.judge", context.args)
+
+
+def _run_module(name: str, arguments: list[str]) -> None:
+    run = subprocess.run([sys.executable, "-m", name, *arguments], check=False)
     if run.returncode != 0:
         raise typer.Exit(run.returncode)
 
