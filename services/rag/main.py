@@ -18,7 +18,6 @@ from libs.common.telemetry import configure_logging
 from services.rag.adapters.bm25 import Bm25Encoder, Bm25Rule
 from services.rag.adapters.inference_http import HttpInference
 from services.rag.adapters.qdrant_edge import QdrantEdgeStore
-from services.rag.adapters.qdrant_server import QdrantServerStore
 from services.rag.adapters.sentence_transformers import MINILM, CrossEncoders, EmbedderPool
 from services.rag.api import make_router
 from services.rag.ports import Embedders, Rerankers, VectorStore
@@ -71,6 +70,9 @@ def make_store(settings: RagSettings) -> VectorStore:
     """The vector store that the settings ask for."""
     if settings.qdrant_url is None:
         return QdrantEdgeStore(settings.home / "indexes")
+    # Here, since the client with gRPC takes a second and 40 MB that the engine in this process does not need.
+    from services.rag.adapters.qdrant_server import QdrantServerStore
+
     key = settings.qdrant_api_key
     return QdrantServerStore(settings.qdrant_url, api_key=key.get_secret_value() if key else None)
 

@@ -23,7 +23,9 @@ from services.rag.adapters.bm25 import Bm25Encoder, Bm25Rule, bm25_stamp
 from services.rag.adapters.qdrant_edge import QdrantEdgeStore
 from services.rag.adapters.qdrant_server import QdrantServerStore
 from services.rag.domain.search import FILTER_FIELDS, Found, FusionRule
+from services.rag.main import make_store
 from services.rag.ports import IndexPoint, Search, VectorStore
+from services.rag.settings import RagSettings
 from services.rag.snapshots import read_snapshot, write_snapshot
 from tests.conftest import free_ports
 from tests.integration.rag.qdrant_http import FakeQdrant, serving
@@ -253,4 +255,24 @@ def test_a_server_that_is_gone_is_said_so() -> None:
     store = QdrantServerStore(f"http://127.0.0.1:{free_ports(1)}", timeout_s=5)
     with pytest.raises(Unavailable, match="does not answer"):
         store.search("idx_1", replace(ask("dense")))
+    store.close()
+
+
+def test_the_settings_choose_the_store(
+    tmp_path: Path, server: tuple[str, FakeQdrant | None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    given = {
+        "MT_HOME": str(tmp_path),
+        "MT_DATABASE_URL": "postgresql+psycopg://x",
+        "MT_BROKER_URL": "redis://x",
+        "MT_INTERNAL_TOKEN": "x" * 32,
+    }
+    for name, value in given.items():
+        monkeypatch.setenv(name, value)
+    assert isinstance(make_store(RagSettings()), QdrantEdgeStore)  # type: ignore[call-arg]
+    monkeypatch.setenv("MT_QDRANT_URL", server[0])
+    store = make_store(RagSettings())  # type: ignore[call-arg]
+    assert isinstance(store, QdrantServerStore)
+    with pytest.raises(NotFound):
+        store.stamp("idx_nothing")
     store.close()
