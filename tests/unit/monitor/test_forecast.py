@@ -16,8 +16,11 @@ from services.monitor.domain.findings import Curves, findings
 from services.monitor.domain.forecast import remaining
 
 RECORDED = Path(__file__).parent / "recorded_runs.json"
-"""Seconds at which each step of four small trainings was done, validations and checkpoints between: `times` by the wall clock
-of two cores with a load of 16, `processor_times` by the processor's, which is what a machine of their own would have shown."""
+"""Seconds at which each step of four small trainings was done, validations and checkpoints between.
+
+`times` are by the wall clock of two cores with a load of 16, `processor_times` by the processor's clock, which is what a
+machine of their own would have shown.
+"""
 
 
 def made_up(rng: random.Random, steps: int, spread: float, alike: float) -> list[float]:
