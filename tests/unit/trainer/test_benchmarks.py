@@ -11,7 +11,8 @@ import pytest
 
 from benchmarks.convergence import shuffled
 from benchmarks.training_cpu import verdict
-from benchmarks.training_gpu import make_rows, summary
+from benchmarks.training_gpu import summary
+from benchmarks.training_gpu_arms import make_rows
 from tests.conftest import ROOT
 
 
