@@ -65,6 +65,7 @@ def main() -> None:
         help="vLLM's executable, or the URL of a server that serves the model as `base` under the key `k`; "
         "without it that arm is left out",
     )
+    parser.add_argument("--streams", type=int, nargs="+", default=list(STREAMS))
     parser.add_argument("--tokens", type=int, default=48)
     parser.add_argument("--repeat", type=int, default=3)
     parser.add_argument("--run", choices=ARMS, help="run one arm in this process and print it")
@@ -107,7 +108,7 @@ def ratios(arms: dict[str, Any]) -> dict[str, Any]:
         return {}
     found: dict[str, Any] = {}
     for peer, theirs in arms.items():
-        for key in theirs["tokens_per_s"] if peer != "embedded" else ():
+        for key in theirs["tokens_per_s"].keys() & ours["tokens_per_s"].keys() if peer != "embedded" else ():
             found.setdefault(f"to_{peer}", {})[key] = {
                 "clock": round(ours["tokens_per_s"][key] / theirs["tokens_per_s"][key], 2),
                 "processor": round(
@@ -127,7 +128,7 @@ def run_arm(arguments: argparse.Namespace) -> dict[str, Any]:
     with tempfile.TemporaryDirectory() as folder:
         adapter = write_tiny_adapter(Path(folder) / "adapter", base, strength=0.01)
         with STARTERS[arguments.run](base, adapter, Path(folder), arguments) as arm:
-            rates = asyncio.run(measure_all(arm, arguments.tokens, arguments.repeat))
+            rates = asyncio.run(measure_all(arm, arguments))
             memory = sum(psutil.Process(pid).memory_info().rss for pid in arm.pids) >> 20
     return {
         "tokens_per_s": {key: round(max(r.wall for r in runs), 1) for key, runs in rates.items()},
@@ -149,14 +150,14 @@ class Rate:
     first_ms: float
 
 
-async def measure_all(arm: Arm, tokens: int, repeat: int) -> dict[str, list[Rate]]:
+async def measure_all(arm: Arm, arguments: argparse.Namespace) -> dict[str, list[Rate]]:
     for model in arm.models:
         await arm.ask(model, 0, 4)
     rates: dict[str, list[Rate]] = {}
-    for round_number in range(repeat):
-        for streams in STREAMS:
+    for round_number in range(arguments.repeat):
+        for streams in arguments.streams:
             for model in arm.models:
-                rate = await measure(arm, model, round_number * 100 + streams, streams, tokens)
+                rate = await measure(arm, model, round_number * 100 + streams, streams, arguments.tokens)
                 rates.setdefault(f"{model}_{streams}", []).append(rate)
     return rates
 
