@@ -17,10 +17,7 @@ import os
 import platform
 import subprocess
 import sys
-import tempfile
 import time
-from collections.abc import AsyncGenerator, Generator
-from contextlib import asynccontextmanager, contextmanager
 from datetime import UTC, datetime
 from functools import partial
 from importlib.metadata import version
@@ -29,10 +26,9 @@ from typing import Any
 
 import aiohttp
 import numpy as np
-from aiohttp import web
 from sqlalchemy import select
 
-from benchmarks.gateway_site import Bench, Meter, running
+from benchmarks.gateway_site import MODEL, Bench, Meter, litellm_proxy, reachable, running, server
 from libs.common.db.tables import JobRow, OutboxRow
 from libs.common.jobs import events, transitions
 from model_training.contracts.jobs import JobKind
@@ -40,17 +36,8 @@ from model_training.embedded.ports import free_port
 
 ROOT = Path(__file__).parent.parent
 PARTS_OF_IT = ("submissions", "watchers", "queue_to_start", "chat")
-MODEL = "gemma-3-270m"
 ROW = {"messages": [{"role": "user", "content": "What is 1 + 1?"}, {"role": "assistant", "content": "2"}]}
 CHAT = {"model": MODEL, "messages": [{"role": "user", "content": "What is 1 + 1?"}], "max_tokens": 8}
-ANSWER = {
-    "id": "chatcmpl-1",
-    "object": "chat.completion",
-    "created": 1,
-    "model": MODEL,
-    "choices": [{"index": 0, "message": {"role": "assistant", "content": "2"}, "finish_reason": "stop"}],
-    "usage": {"prompt_tokens": 9, "completion_tokens": 1, "total_tokens": 10},
-}
 
 
 def main() -> None:
@@ -233,14 +220,14 @@ async def _ended(bench: Bench, job_id: str, timeout_s: float = 60.0) -> JobRow:
 
 async def chat(bench: Bench, count: int, litellm: Path | None) -> dict[str, Any]:
     """What a hop costs: the same server asked directly, through the gateway, and through LiteLLM's proxy."""
-    async with _server(bench.environment["MT_INFERENCE_URL"]) as direct:
+    async with server(bench.environment["MT_INFERENCE_URL"]) as direct:
         doors: dict[str, tuple[str, dict[str, str]]] = {
             "direct": (direct, {}),
             "gateway": (bench.url, bench.headers),
         }
-        with _litellm(litellm, direct) as peer:
+        with litellm_proxy(litellm, direct) as peer:
             if peer is not None:
-                await _reachable(f"{peer}/health/liveliness")
+                await reachable(f"{peer}/health/liveliness")
                 doors["litellm"] = (peer, {"Authorization": "Bearer sk-benchmark"})
             alone = await _interleaved(doors, count, 1)
             crowd = await _interleaved(doors, count, 16)
@@ -274,70 +261,6 @@ def _overheads(seconds: dict[str, list[float]]) -> dict[str, Any]:
     if "litellm" in added:
         figures["gateway_overhead_of_litellm"] = round(added["gateway"] / added["litellm"], 3)
     return figures
-
-
-@asynccontextmanager
-async def _server(url: str) -> AsyncGenerator[str]:
-    """A server that answers every chat at once, in place of inference: only the way to it is measured."""
-    body = json.dumps(ANSWER).encode()
-
-    async def answer(request: web.Request) -> web.Response:
-        await request.read()
-        return web.Response(body=body, content_type="application/json")
-
-    app = web.Application()
-    app.router.add_post("/v1/chat/completions", answer)
-    runner = web.AppRunner(app)
-    await runner.setup()
-    await web.TCPSite(runner, "127.0.0.1", int(url.rpartition(":")[2])).start()
-    try:
-        yield url
-    finally:
-        await runner.cleanup()
-
-
-@contextmanager
-def _litellm(command: Path | None, upstream: str) -> Generator[str | None]:
-    if command is None:
-        yield None
-        return
-    port = free_port()
-    with tempfile.TemporaryDirectory(prefix="litellm-") as name:
-        config = Path(name) / "config.yaml"
-        parameters = {"model": f"openai/{MODEL}", "api_base": f"{upstream}/v1", "api_key": "none"}
-        text = {
-            "model_list": [{"model_name": MODEL, "litellm_params": parameters}],
-            "general_settings": {"master_key": "sk-benchmark"},
-        }
-        config.write_text(json.dumps(text), encoding="utf-8")  # JSON is YAML
-        environment = os.environ | {"LITELLM_LOCAL_MODEL_COST_MAP": "True"}
-        with (Path(name) / "log").open("wb") as log:
-            process = subprocess.Popen(
-                [str(command), "--config", str(config), "--host", "127.0.0.1", "--port", str(port)],
-                env=environment,
-                stdout=log,
-                stderr=log,
-            )
-        try:
-            yield f"http://127.0.0.1:{port}"
-        finally:
-            process.terminate()
-            process.wait(30)
-
-
-async def _reachable(url: str, timeout_s: float = 120.0) -> None:
-    deadline = time.monotonic() + timeout_s
-    async with aiohttp.ClientSession() as client:
-        while True:
-            try:
-                async with client.get(url) as reply:
-                    if reply.status == 200:
-                        return
-            except aiohttp.ClientError:
-                pass
-            if time.monotonic() > deadline:
-                raise TimeoutError(f"{url} did not answer")
-            await asyncio.sleep(0.5)
 
 
 async def _upload(client: aiohttp.ClientSession) -> str:

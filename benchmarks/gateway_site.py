@@ -1,24 +1,40 @@
-"""The platform that `benchmarks.gateway` measures, and what each of its parts takes of the processor."""
+"""What `benchmarks.gateway` measures: the platform and what its parts take of the processor, an instant server behind it,
+and LiteLLM's proxy beside it.
+"""
 
 from __future__ import annotations
 
+import asyncio
+import json
+import os
+import subprocess
 import tempfile
 import time
-from collections.abc import Generator, Mapping
-from contextlib import contextmanager, suppress
+from collections.abc import AsyncGenerator, Generator, Mapping
+from contextlib import asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import aiohttp
 import psutil
+from aiohttp import web
 
 from libs.common.db.engine import Database
 from model_training.embedded import postgres, valkey
 from model_training.embedded.platform import Platform
-from model_training.embedded.ports import free_port
+from model_training.embedded.ports import free_port, is_free
 from model_training.embedded.units import SERVICES
 from model_training.home import Home
 
+MODEL = "gemma-3-270m"
+ANSWER = {
+    "id": "chatcmpl-1",
+    "object": "chat.completion",
+    "created": 1,
+    "model": MODEL,
+    "choices": [{"index": 0, "message": {"role": "assistant", "content": "2"}, "finish_reason": "stop"}],
+    "usage": {"prompt_tokens": 9, "completion_tokens": 1, "total_tokens": 10},
+}
 PARTS = ("gateway", "keeper")
 """Services that run; inference is played by the benchmark itself."""
 
@@ -85,7 +101,7 @@ def _family_s(first: psutil.Process) -> float:
 @contextmanager
 def running() -> Generator[Bench]:
     """A platform of a gateway, a keeper and the two stores, in a directory of its own."""
-    base = free_port()
+    base = next(p for p in range(free_port(), 65_000) if all(is_free(p + offset) for offset in range(8)))
     services = tuple(spec for spec in SERVICES if spec.name in PARTS)
     with (
         tempfile.TemporaryDirectory(prefix="mt-bench-") as name,
@@ -105,3 +121,67 @@ def running() -> Generator[Bench]:
         processes = {service: psutil.Process(s.pid) for service, s in found.items() if s.pid is not None}
         yield Bench(f"http://127.0.0.1:{base}", home.api_key(), database, environment, processes)
         database.close()
+
+
+@asynccontextmanager
+async def server(url: str) -> AsyncGenerator[str]:
+    """A server that answers every chat at once, in place of inference: only the way to it is measured."""
+    body = json.dumps(ANSWER).encode()
+
+    async def answer(request: web.Request) -> web.Response:
+        await request.read()
+        return web.Response(body=body, content_type="application/json")
+
+    app = web.Application()
+    app.router.add_post("/v1/chat/completions", answer)
+    runner = web.AppRunner(app)
+    await runner.setup()
+    await web.TCPSite(runner, "127.0.0.1", int(url.rpartition(":")[2])).start()
+    try:
+        yield url
+    finally:
+        await runner.cleanup()
+
+
+@contextmanager
+def litellm_proxy(command: Path | None, upstream: str) -> Generator[str | None]:
+    if command is None:
+        yield None
+        return
+    port = free_port()
+    with tempfile.TemporaryDirectory(prefix="litellm-") as name:
+        config = Path(name) / "config.yaml"
+        parameters = {"model": f"openai/{MODEL}", "api_base": f"{upstream}/v1", "api_key": "none"}
+        text = {
+            "model_list": [{"model_name": MODEL, "litellm_params": parameters}],
+            "general_settings": {"master_key": "sk-benchmark"},
+        }
+        config.write_text(json.dumps(text), encoding="utf-8")  # JSON is YAML
+        environment = os.environ | {"LITELLM_LOCAL_MODEL_COST_MAP": "True"}
+        with (Path(name) / "log").open("wb") as log:
+            process = subprocess.Popen(
+                [str(command), "--config", str(config), "--host", "127.0.0.1", "--port", str(port)],
+                env=environment,
+                stdout=log,
+                stderr=log,
+            )
+        try:
+            yield f"http://127.0.0.1:{port}"
+        finally:
+            process.terminate()
+            process.wait(30)
+
+
+async def reachable(url: str, timeout_s: float = 120.0) -> None:
+    deadline = time.monotonic() + timeout_s
+    async with aiohttp.ClientSession() as client:
+        while True:
+            try:
+                async with client.get(url) as reply:
+                    if reply.status == 200:
+                        return
+            except aiohttp.ClientError:
+                pass
+            if time.monotonic() > deadline:
+                raise TimeoutError(f"{url} did not answer")
+            await asyncio.sleep(0.5)

@@ -99,7 +99,7 @@ def _cut(
 ) -> tuple[list[Listed], bool]:
     query = select(table).where(*where)
     if after is not None:
-        query = query.where(_suffix(table.id) < _suffix_of(after))
+        query = query.where(_suffix(table.id) < after.partition("_")[2])
     rows = list(session.scalars(query.order_by(_suffix(table.id).desc()).limit(limit + 1)).all())
     return rows[:limit], len(rows) > limit
 
@@ -107,10 +107,6 @@ def _cut(
 def _suffix(column: InstrumentedAttribute[str]) -> ColumnElement[str]:
     # Ids of several kinds share one list of jobs; only what follows the prefix sorts by time.
     return func.split_part(column, "_", 2)
-
-
-def _suffix_of(id: str) -> str:
-    return id.partition("_")[2]
 
 
 def newest_index(session: Session, project_id: str, name: str) -> IndexRow | None:
