@@ -26,6 +26,8 @@ TEST = (
 )
 GOOD = f"def solve(n): return {SECRET} + n - 1"
 LIMITS = Limits(cpu_s=1, wall_s=3, memory_mb=128)
+PATIENT = Limits(cpu_s=20, wall_s=120)
+"""For the honest answer, which a busy machine must not end."""
 
 # Each program defines `solve`. CANARY, PORT, LOCAL and PARENT are filled in.
 ATTACKS: dict[str, str] = {
@@ -358,6 +360,7 @@ def attack_all(tier: str, targets: Targets) -> dict[str, Grade]:
                 name: pool.submit(attack, grader, targets.arm(program)) for name, program in ATTACKS.items()
             }
             grades = {name: task.result() for name, task in tasks.items()}
+        sandbox.limits = PATIENT
         return {**grades, "good": attack(grader, GOOD)}
 
 

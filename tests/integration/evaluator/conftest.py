@@ -10,7 +10,8 @@ from services.evaluator.grading import Grader
 from services.evaluator.sandbox.limits import Limits
 from services.evaluator.sandbox.pool import Sandbox
 
-LIMITS = Limits(cpu_s=1, wall_s=4, memory_mb=128)
+LIMITS = Limits(cpu_s=4, wall_s=120, memory_mb=64)
+"""Wide enough for a busy machine: what should run out of memory must not run out of time first."""
 
 
 @pytest.fixture(scope="session")
