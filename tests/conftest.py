@@ -29,7 +29,9 @@ ROOT = Path(__file__).parent.parent
 os.environ.pop("COLUMNS", None)
 
 
-_candidates = count(20_000 + 4_000 * int(os.environ.get("PYTEST_XDIST_WORKER", "gw0")[2:]) + os.getpid() % 1_000)
+_candidates = count(
+    20_000 + 4_000 * int(os.environ.get("PYTEST_XDIST_WORKER", "gw0")[2:]) + os.getpid() % 1_000
+)
 """Ports below those that the kernel hands out by itself; every test process counts in a stretch of its own."""
 
 

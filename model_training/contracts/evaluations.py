@@ -5,11 +5,16 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Annotated, Any, Literal
 
-from pydantic import Field
+from pydantic import ConfigDict, Field
 
 from model_training.contracts.base import WHOLE, Metadata, Name, Number, Reference, Reply, Seed, Wire
 from model_training.contracts.indexes import Source
 from model_training.contracts.jobs import JobError, JobProgress, JobState
+
+
+def _named(schema: dict[str, Any]) -> None:
+    """A check must say its type on the wire, where nothing else tells one kind from another."""
+    schema["required"] = [*schema.get("required", []), "type"]
 
 
 class CallCheck(Wire):
@@ -17,6 +22,8 @@ class CallCheck(Wire):
 
     `expected` is a Python literal as text (`ast.literal_eval` reads it). It never enters the process that runs the answer.
     """
+
+    model_config = ConfigDict(json_schema_extra=_named)
 
     type: Literal["call"] = "call"
     package: str = Field(description="Import name of the library, for example `more_itertools`.")
@@ -34,6 +41,8 @@ class UnitTestCheck(Wire):
     `test` either defines `check(candidate)` or calls the function by its name (MBPP's form).
     """
 
+    model_config = ConfigDict(json_schema_extra=_named)
+
     type: Literal["unit_tests"] = "unit_tests"
     prompt: str
     entry_point: str
@@ -48,6 +57,8 @@ class UnitTestCheck(Wire):
 
 class TextCheck(Wire):
     """The answer is text, compared with the reference. `exact` compares normalised text; `f1` scores shared tokens."""
+
+    model_config = ConfigDict(json_schema_extra=_named)
 
     type: Literal["text"] = "text"
     metric: Literal["exact", "f1"] = "f1"

@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Annotated, Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import ConfigDict, Field, model_validator
 
 from model_training.contracts.base import WHOLE, Metadata, Reference, Reply, Wire
 from model_training.contracts.jobs import JobError, JobProgress, JobState
@@ -46,6 +46,21 @@ class IndexCreate(Wire):
     A name that is taken gets its next version: passages whose text is unchanged keep their vectors, and the name leads
     to the new version once it is complete.
     """
+
+    model_config = ConfigDict(
+        json_schema_extra={
+            "anyOf": [
+                {
+                    "properties": {
+                        "files": {"minItems": 1},
+                        "base": {"type": "null"},
+                        "remove": {"maxItems": 0},
+                    }
+                },
+                {"properties": {"base": {"type": "string"}}, "required": ["base"]},
+            ]
+        }
+    )
 
     name: str = Field(min_length=1, max_length=64, pattern=r"^[a-z0-9][a-z0-9_-]*$", examples=["docs"])
     files: list[Reference] = Field(max_length=1000, examples=[["file_01jabc"]])

@@ -33,7 +33,9 @@ def page(browser: Any, tmp_path: Path) -> Iterator[Any]:
     found = demo_report("winner")
     path = tmp_path / "report.html"
     path.write_text(render_html(found.report, found.items), encoding="utf-8")
-    context = browser.new_context(bypass_csp=True, offline=True)  # axe is injected, which our policy would refuse
+    context = browser.new_context(
+        bypass_csp=True, offline=True
+    )  # axe is injected, which our policy would refuse
     page = context.new_page()
     page.asked = []
     page.on("request", lambda request: page.asked.append(request.url))
