@@ -53,7 +53,8 @@ def _evaluate(context: ChildContext, settings: EvaluatorSettings) -> dict[str, A
         level = "info" if isolation.is_enough else "warn"
         context.event(f"Answers are run in isolation: {isolation.text}.", level=level)
         watch = Stopwatch(context, context.workdir / "elapsed_s")
-        with _cached(models, spec.get("fingerprint"), settings) as ask:
+        fingerprint = None if request.fresh else spec.get("fingerprint")
+        with _cached(models, fingerprint, settings) as ask:
             evaluation = Evaluation(
                 ask, Grader(sandbox), prompts, watch, samples=request.samples, seed=request.seed
             )

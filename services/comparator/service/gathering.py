@@ -63,6 +63,7 @@ class Gatherer:
             model=arm.model,
             suites=self.request.suites,
             prompt=arm.prompt or self.request.prompt,
+            fresh=True,  # an answer from a cache took no time and cost nothing, which is not what is compared
             seed=self.request.seed,
             metadata={"comparison": self.context.job_id, "arm": arm.name},
         )
@@ -119,7 +120,7 @@ class Gatherer:
             model=arm.model,
             items={item.item_id: item for item in items},
             evaluation=evaluation_id,
-            machine_s=evaluation.duration_s,
+            machine_s=None if any(item.cached for item in items) else evaluation.duration_s,
             prompt_description=evaluation.prompt_description,
             isolation=evaluation.isolation,
         )
