@@ -122,7 +122,8 @@ class EvaluationCreate(Wire):
         default=1, description="Answers to each question, for pass@k and pass^k; needs a temperature above 0."
     )
     fresh: bool = Field(
-        default=False, description="Ask every question anew, though its answer is kept: to measure time and cost."
+        default=False,
+        description="Ask every question anew, though its answer is kept: to measure time and cost.",
     )
     seed: Seed = 0
     metadata: Metadata = {}
