@@ -26,10 +26,10 @@ down: install  ## Stop the platform
 	@$(BIN)/mt down
 
 test: install  ## Run the tests (real PostgreSQL, Valkey, Celery, Gemma weights)
-	@$(BIN)/pytest -q -n 2 --dist loadfile -m "not slow and not gpu"
+	@$(BIN)/pytest -q -n 2 --dist loadfile --no-loadscope-reorder -m "not slow and not gpu"
 
 test-full: install  ## Run every test at full size
-	@$(BIN)/pytest -q -n 2 --dist loadfile -m "not gpu"
+	@$(BIN)/pytest -q -n 2 --dist loadfile --no-loadscope-reorder -m "not gpu"
 
 test-containers: install  ## Run the integration tests on PostgreSQL and Redis images (needs Docker)
 	@$(BIN)/pip install -q -c constraints.txt -e '.[containers]'

@@ -7,6 +7,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import shutil
 import tarfile
 import tempfile
 from pathlib import Path
@@ -53,13 +54,22 @@ def read_snapshot(store: VectorStore, index_id: str, source: Path) -> tuple[dict
         try:
             with tarfile.open(source) as archive:
                 for member in MEMBERS:
-                    archive.extract(member, directory, filter="data")
+                    _copy_out(archive, member, directory / member)
             stamp: dict[str, Any] = json.loads((directory / STAMP).read_text(encoding="utf-8"))
         except (tarfile.TarError, KeyError, ValueError) as error:
             raise InvalidInput(
                 f"{source.name} is not a snapshot of an index: {error}", param="snapshot"
             ) from error
         return stamp, store.build(index_id, read_vectors(directory), stamp)
+
+
+def _copy_out(archive: tarfile.TarFile, member: str, target: Path) -> None:
+    """Only the content is taken: no name, link or mode of the archive reaches the disk (`filter="data"` needs 3.11.4)."""
+    content = archive.extractfile(member)
+    if content is None:
+        raise ValueError(f"{member} is no file")
+    with content, target.open("wb") as file:
+        shutil.copyfileobj(content, file)
 
 
 def file_hash(path: Path) -> str:

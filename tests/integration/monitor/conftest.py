@@ -12,7 +12,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
@@ -20,10 +20,29 @@ from typing import Any
 import httpx
 import pytest
 
+from libs.common.db.engine import Database
+from libs.common.db.tables import ProjectRow
 from libs.common.service import BackgroundServer, create_app
-from tests.conftest import ROOT, Stores, free_ports
+from tests.conftest import ROOT, Stores, free_ports, scratch_database
 
 NAMES = ("GATEWAY", "INFERENCE", "RAG", "COMPARATOR", "EVALUATOR", "TRAINER", "KEEPER")
+
+
+@pytest.fixture(scope="session")
+def stores(stores: Stores) -> Iterator[Stores]:
+    """The shared servers with a database of our own: what other tests left in theirs raises alerts."""
+    with scratch_database(stores.settings.database_url) as url:
+        yield replace(stores, settings=stores.settings.model_copy(update={"database_url": url}))
+
+
+@pytest.fixture(scope="session")
+def database(stores: Stores) -> Iterator[Database]:
+    """Our own database with its default project."""
+    database = Database(stores.settings.database_url)
+    with database.session() as session:
+        session.merge(ProjectRow(id="proj_default", name="default"))
+    yield database
+    database.close()
 
 
 @dataclass

@@ -21,7 +21,8 @@ from libs.common.testing.tiny_gemma import write_tiny_gemma
 from model_training.cli.main import app
 from model_training.config.catalogue import CATALOGUE, find_model, get_model
 from services.inference.adapters.tokenizer import load_tokenizer
-from services.inference.loaded import LoadedModels, Sources
+from services.inference.adapters.weight_files import read_adapter, read_base
+from services.inference.loaded import LoadedModels, Room, Sources
 from tests.unit.models.test_store import write_gguf
 
 TEMPLATE = "{{ bos_token }}{% for m in messages %}<start_of_turn>{{ m.content }}<end_of_turn>\n{% endfor %}"
@@ -76,10 +77,18 @@ def test_a_folder_becomes_a_model_of_the_catalogue_that_transformers_loads(
     assert find_model("mine") is None
 
 
-class SilentEngine:
+class FakeEngine:
     """An engine that loads nothing."""
 
+    boot = 1
+
     def load(self, model: Any, decode: Any) -> None: ...
+
+
+class FakeGate:
+    """A gate that measures nothing."""
+
+    def calibrate(self, base: str, tokenizer: Any) -> None: ...
 
 
 def test_a_model_of_ones_own_is_served_by_its_own_template(folder: Path, store: ModelStore) -> None:
@@ -88,8 +97,9 @@ def test_a_model_of_ones_own_is_served_by_its_own_template(folder: Path, store: 
     nested = {"model_type": "gemma3", "text_config": config, "eos_token_id": [1, 5]}
     (folder / "config.json").write_text(json.dumps(nested), encoding="utf-8")
     prepare_from(store, folder)
-    sources = Sources(store, cast(Any, None), cast(Any, None), load_tokenizer)
-    models = LoadedModels(sources, cast(Any, SilentEngine()), max_tuned=1, max_window=100_000)
+    sources = Sources(store, cast(Any, None), cast(Any, None), load_tokenizer, read_base, read_adapter)
+    engine, gate = cast(Any, FakeEngine()), cast(Any, FakeGate())
+    models = LoadedModels(sources, engine, gate, Room(tuned=1, window=100_000))
     loaded = models.ensure("mine")
     assert loaded.template.own is not None
     assert loaded.template.stop == ("<end_of_turn>",)
