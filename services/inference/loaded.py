@@ -214,7 +214,8 @@ class LoadedModels:
 
     def _load_tuned(self, row: TunedModel) -> LoadedModel:
         gate = row.gate or {}
-        if row.state == "refused" and gate.get("engine") == self._engine.traits.label:
+        final = gate.get("code") == "whole_model" or gate.get("engine") == self._engine.traits.label
+        if row.state == "refused" and final:
             raise ModelRefused(f"{row.id} was refused: {gate.get('reason')}", param="model")
         base = self._load_base(row.base)
         adapter = self._sources.artifacts.path(row.artifact)

@@ -125,6 +125,17 @@ def test_an_adapter_that_is_not_the_trained_one_is_refused(served: Served, tmp_p
     assert served.row(model).state == "refused"
 
 
+def test_a_whole_model_is_refused_with_the_way_to_serve_it(served: Served, tmp_path: Path) -> None:
+    model = served.publish("model_whole", write_tiny_adapter(tmp_path / "whole", served.base, strength=0.2))
+    gate = {"passed": False, "code": "whole_model", "reason": "prepare it: mt models prepare FOLDER"}
+    with served.database.session() as session:
+        row = session.get_one(ModelRow, model)
+        row.state, row.gate = "refused", gate
+    with pytest.raises(openai.ConflictError, match="mt models prepare"):
+        served.client.chat.completions.create(model=model, messages=QUESTION)
+    assert served.row(model).gate == gate
+
+
 def test_refusals_say_what_is_wrong(served: Served) -> None:
     with pytest.raises(openai.NotFoundError, match="no model 'gemma-9'"):
         served.client.chat.completions.create(model="gemma-9", messages=QUESTION)
