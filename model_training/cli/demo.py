@@ -11,7 +11,7 @@ from collections.abc import Generator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, get_args
 
 import typer
 from rich.table import Table
@@ -21,7 +21,7 @@ from model_training.cli.console import duration, err, out, size
 from model_training.cli.progress import watch
 from model_training.client import Client
 from model_training.config.training_config import TrainingConfig
-from model_training.contracts.comparisons import ArmSpec, ComparisonCreate, ComparisonReport
+from model_training.contracts.comparisons import ArmSpec, ComparisonCreate, ComparisonReport, ReportFormat
 from model_training.contracts.evaluations import PromptSpec, SuiteSpec
 from model_training.contracts.files import FilePurpose
 from model_training.contracts.fine_tuning import FineTuningJob
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 MODEL = "gemma-3-270m"
 PACKAGES = ["more_itertools", "toolz", "boltons"]
 INDEX = "demo"
-FORMATS = ("html", "md", "json")
+FORMATS = get_args(ReportFormat)
 
 
 @dataclass
@@ -91,7 +91,8 @@ def demo(
     verdict.show(report, out)
     out.print(_costs(diary, memory.peak_bytes))
     out.print(
-        f"\nReport: [bold]{out_dir / 'report.html'}[/] (also report.md and report.json)", soft_wrap=True
+        f"\nReport: [bold]{out_dir / 'report.html'}[/] (also .md, .json, .csv, and .jsonl: questions to train on next)",
+        soft_wrap=True,
     )
     out.print("Ask the tuned model yourself: [bold]mt up[/], then [bold]mt chat[/].")
 

@@ -10,6 +10,7 @@ import hashlib
 import sys
 from dataclasses import dataclass
 from pathlib import Path
+from typing import get_args
 
 import yaml
 from pydantic import ValidationError
@@ -31,6 +32,7 @@ from model_training.contracts.comparisons import (
     ComparisonReport,
     Prices,
     Profile,
+    ReportFormat,
     SideBySide,
     Verdict,
 )
@@ -142,7 +144,7 @@ def collect(client: Client, comparison_id: str, directory: Path) -> ComparisonRe
     comparison = client.comparisons.get(comparison_id)
     paths = {
         fmt: write_bytes(directory / f"report.{fmt}", client.comparisons.report(comparison_id, fmt))
-        for fmt in ("html", "md", "json", "csv")
+        for fmt in get_args(ReportFormat)
     }
     return ComparisonResult(
         comparison=comparison,

@@ -238,6 +238,10 @@ class Deployment(Reply):
     look_again: list[str] = []
 
 
+ReportFormat = Literal["html", "md", "json", "csv", "jsonl"]
+"""The report for people, a pull request and programs; its items for a spreadsheet; the questions to train on next."""
+
+
 class ComparisonReport(Reply):
     """`report.json`."""
 

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated
 
 from fastapi import APIRouter, Depends, Query
 from fastapi.responses import FileResponse
 
 from libs.common.auth import require_internal
 from model_training.contracts.base import Page
-from model_training.contracts.comparisons import Comparison, SideBySide
+from model_training.contracts.comparisons import Comparison, ReportFormat, SideBySide
 from services.comparator.service.reading import MEDIA_TYPES, Comparisons
 
 
@@ -34,7 +34,7 @@ def make_router(comparisons: Comparisons, internal_token: str) -> APIRouter:
         return comparisons.items(comparison_id, after, limit)
 
     @router.get("/{comparison_id}/report.{format}", summary="The report", response_class=FileResponse)
-    def get_report(comparison_id: str, format: Literal["html", "md", "json", "csv"]) -> FileResponse:
+    def get_report(comparison_id: str, format: ReportFormat) -> FileResponse:
         return FileResponse(comparisons.report(comparison_id, format), media_type=MEDIA_TYPES[format])
 
     return router

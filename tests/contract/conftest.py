@@ -54,7 +54,7 @@ class Neighbours:
 
 
 def _example(contents: dict[str, Any], path: str) -> Response:
-    kinds = {"html": "text/html", "md": "text/markdown", "csv": "text/csv"}
+    kinds = {"html": "text/html", "md": "text/markdown", "csv": "text/csv", "jsonl": "application/jsonl"}
     kind = kinds.get(path.rpartition(".")[2], "application/json")
     example = contents[kind]["example"]
     return JSONResponse(example) if kind == "application/json" else Response(example, media_type=kind)

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Literal
 
 from model_training.client.resources.paging import walk
 from model_training.client.transport import Transport
 from model_training.contracts.base import Page
-from model_training.contracts.comparisons import Comparison, ComparisonCreate, SideBySide
+from model_training.contracts.comparisons import Comparison, ComparisonCreate, ReportFormat, SideBySide
 
 
 class Comparisons:
@@ -36,6 +35,6 @@ class Comparisons:
             lambda after: self._transport.get(Page[SideBySide], path, {"after": after, "limit": limit})
         )
 
-    def report(self, comparison_id: str, fmt: Literal["html", "md", "json", "csv"] = "html") -> bytes:
+    def report(self, comparison_id: str, fmt: ReportFormat = "html") -> bytes:
         """The finished report as a file's content."""
         return self._transport.request("GET", f"/v1/comparisons/{comparison_id}/report.{fmt}").content

@@ -127,7 +127,7 @@ def _functions(arm: Arm, items: PairedItems) -> list[Finding]:
             f"{arm.name} has no answer about {name}",
             _pick(items, lambda i, name=name: arm.items[i].group == name),
             asked[name],
-            f"Add rows and pages about {name}; proposals.jsonl holds questions to answer and review.",
+            f"Add rows and pages about {name}; report.jsonl holds questions to answer and review.",
         )
     ]
 

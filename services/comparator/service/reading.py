@@ -26,6 +26,7 @@ MEDIA_TYPES = {
     "md": "text/markdown; charset=utf-8",
     "json": "application/json",
     "csv": "text/csv; charset=utf-8",
+    "jsonl": "application/jsonl",
 }
 
 
@@ -85,7 +86,7 @@ class Comparisons:
         """
         if format not in MEDIA_TYPES:
             raise NotFound(
-                f"There is no report in {format!r}.", param="format", hint="html, md, json and csv are."
+                f"There is no report in {format!r}.", param="format", hint=f"{', '.join(MEDIA_TYPES)} are."
             )
         return self._directory(self._job(comparison_id)) / f"report.{format}"
 

@@ -140,7 +140,7 @@ def write_report(workdir: Path, found: Outcome, pages: Pages) -> Path:
         "report.html": pages.html(report, items),
         "report.csv": items_csv(items),
         "items.jsonl": "".join(item.model_dump_json() + "\n" for item in items),
-        "proposals.jsonl": "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in found.proposals),
+        "report.jsonl": "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in found.proposals),
     }
     for name, text in files.items():
         (staging / name).write_text(text, encoding="utf-8", errors="replace")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 import httpx
 from fastapi import APIRouter, Path, Query, Request, Response
@@ -11,7 +11,7 @@ from fastapi.responses import JSONResponse
 from libs.common.db.tables import JobRow
 from libs.common.errors import NotFound, Unavailable
 from model_training.contracts.base import Page
-from model_training.contracts.comparisons import Comparison, ComparisonCreate, SideBySide
+from model_training.contracts.comparisons import Comparison, ComparisonCreate, ReportFormat, SideBySide
 from model_training.contracts.evaluations import (
     Evaluation,
     EvaluationCreate,
@@ -48,8 +48,14 @@ REPORTS: dict[str, Any] = {
         "example": {"id": "cmp_01k9zq", "arms": [], "pairs": []},
     },
     "text/csv": {"schema": {"type": "string"}, "example": "item_id,suite,question,reference,arm,correct\n"},
+    "application/jsonl": {
+        "schema": {"type": "string"},
+        "example": '{"question": "What does `f` do?", "answer": ""}\n',
+    },
 }
-Format = Annotated[Literal["html", "md", "json", "csv"], Path(description="The form of the report.")]
+Format = Annotated[
+    ReportFormat, Path(description="Its form; `jsonl` has the questions to answer and train on next.")
+]
 
 
 @router.post("/indexes", tags=["indexes"], summary="Build an index", response_model=Index)
@@ -232,7 +238,7 @@ def get_report(
     id: JobId,
     format: Format,
 ) -> Response:
-    """The report as html, md, json, or its items as csv."""
+    """The report as html, md or json, its items as csv, or the questions to train on next as jsonl."""
     _require(gateway, who, id, JobKind.COMPARE)
     return _forward(gateway, "GET", f"{gateway.settings.comparator_url}/v1/comparisons/{id}/report.{format}")
 

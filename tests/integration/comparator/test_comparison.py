@@ -232,6 +232,7 @@ def test_a_comparison_is_run_again_and_what_changed_is_said(
     assert "base: " in result.output
     assert "base: 8 of 41 answers are worded otherwise; 8 became right, 0 wrong." in result.output
     assert {path.name for path in tmp_path.iterdir()} == {
+        "report.jsonl",
         "report.csv",
         "report.html",
         "report.json",

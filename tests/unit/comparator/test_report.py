@@ -77,10 +77,10 @@ def test_files_are_written_whole(tmp_path: Path, demo: Outcome) -> None:
         directory = write_report(tmp_path, demo, Pages(render_html, render_markdown))
     assert sorted(path.name for path in directory.iterdir()) == [
         "items.jsonl",
-        "proposals.jsonl",
         "report.csv",
         "report.html",
         "report.json",
+        "report.jsonl",
         "report.md",
     ]
     assert [path.name for path in tmp_path.iterdir()] == ["report"]
