@@ -10,6 +10,8 @@ import json
 from pathlib import Path
 from typing import Any
 
+from libs.common.models.loading import LOADING
+
 _CONTROL = ["<pad>", "<eos>", "<bos>", "<unk>", "<start_of_turn>", "<end_of_turn>"]
 _USER_DEFINED = ["\n", "\n\n", "  ", "    "]
 _NORMAL_KIND, _CONTROL_KIND, _USER_KIND, _BYTE_KIND = 1, 3, 4, 6
@@ -74,7 +76,7 @@ def write_tiny_gemma(directory: Path, *, seed: int = 0, hidden: int = 64, layers
         layer_types=["full_attention" if index % 3 == 2 else "sliding_attention" for index in range(layers)],
         initializer_range=0.15,
     )
-    with torch.random.fork_rng():
+    with LOADING, torch.random.fork_rng():
         torch.manual_seed(seed)
         model: Any = Gemma3ForCausalLM(config)
     with torch.no_grad():
@@ -104,7 +106,7 @@ def write_tiny_adapter(directory: Path, base: Path, *, seed: int = 1, strength: 
     from peft import LoraConfig, get_peft_model
     from transformers import AutoModelForCausalLM
 
-    with torch.random.fork_rng():
+    with LOADING, torch.random.fork_rng():
         torch.manual_seed(seed)
         base_model: Any = AutoModelForCausalLM.from_pretrained(base, dtype=torch.float32)
         model: Any = get_peft_model(

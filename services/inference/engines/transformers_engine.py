@@ -22,6 +22,7 @@ import torch
 import transformers
 
 from libs.common.errors import PlatformError, Unavailable
+from libs.common.models.loading import LOADING
 from services.inference.domain.generation import (
     EngineTraits,
     Generation,
@@ -71,7 +72,6 @@ class TransformersEngine:
         self._limits = limits or LaneLimits()
         self._max_waiting = max_waiting
         self._bases: dict[Path, Any] = {}
-        self._loading = threading.Lock()
         self._lanes: dict[str, Lane] = {}
         self._inbox: queue.SimpleQueue[Callable[[], None]] = queue.SimpleQueue()
         self._closed = False
@@ -81,7 +81,7 @@ class TransformersEngine:
 
     def load(self, model: ServedModel, decode: Decode) -> None:
         """Read the base if it is not there, merge the adapter, open a lane."""
-        with self._loading, torch.inference_mode():
+        with LOADING, torch.inference_mode():
             if model.base_path not in self._bases:
                 self._bases[model.base_path] = load_base(model.base_path, self.dtype)
             merged = merge_adapter(self._bases[model.base_path], model)

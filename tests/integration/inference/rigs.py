@@ -16,6 +16,7 @@ from peft import PeftModel
 from tokenizers import Tokenizer
 from transformers import AutoModelForCausalLM
 
+from libs.common.models.loading import LOADING
 from libs.common.models.prepare import default_model_dir
 from libs.common.models.store import ModelStore
 from libs.common.testing.tiny_gemma import write_tiny_adapter, write_tiny_gemma
@@ -62,7 +63,8 @@ class Rig:
 
     def expected(self, ids: list[int], adapter: Path | None = None) -> list[float]:
         """The log-probabilities that transformers and PEFT give, merged."""
-        model: Any = AutoModelForCausalLM.from_pretrained(self.base, dtype=self.dtype)
+        with LOADING:
+            model: Any = AutoModelForCausalLM.from_pretrained(self.base, dtype=self.dtype)
         if adapter is not None:
             model = PeftModel.from_pretrained(model, adapter).merge_and_unload()
         with torch.inference_mode():

@@ -22,6 +22,7 @@ from libs.common.artifacts import ArtifactStore
 from libs.common.db.engine import Database
 from libs.common.db.tables import ArtifactRow, ModelRow
 from libs.common.models.fingerprint import FILE_NAME
+from libs.common.models.loading import LOADING
 from libs.common.models.prompting import encode
 from libs.common.service import BackgroundServer
 from libs.common.testing.tiny_gemma import write_tiny_gemma
@@ -119,8 +120,9 @@ def write_fingerprint(
 ) -> Path:
     """What the trainer stores, computed with PEFT; `measured` is another adapter to take the numbers from."""
     tokenizer = Tokenizer.from_file(str(base / "tokenizer.json"))
-    model = AutoModelForCausalLM.from_pretrained(base, dtype=dtype)
-    tuned = PeftModel.from_pretrained(model, measured or adapter)
+    with LOADING:  # the service in this process may be reading one, too
+        model = AutoModelForCausalLM.from_pretrained(base, dtype=dtype)
+        tuned = PeftModel.from_pretrained(model, measured or adapter)
     texts = []
     for text in TEXTS:
         ids = encode(tokenizer, text)

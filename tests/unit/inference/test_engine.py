@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -117,6 +118,23 @@ def test_stop_texts_and_stop_ids_end_an_answer(
 @pytest.fixture(scope="module")
 def model(tiny: Path) -> Any:
     return AutoModelForCausalLM.from_pretrained(tiny, dtype=torch.float32)
+
+
+def test_engines_that_load_at_once_leave_models_tied(tiny: Path) -> None:
+    engines = [TransformersEngine(dtype="float32") for _ in range(2)]
+    served = ServedModel("tiny", "tiny-gemma", tiny)
+
+    def load_often(engine: TransformersEngine) -> None:
+        for number in range(5):
+            engine._bases.clear()
+            engine.load(replace(served, name=f"tiny-{number}"), str)
+
+    with ThreadPoolExecutor(len(engines)) as pool:
+        list(pool.map(load_often, engines))
+    for engine in engines:
+        engine.close()
+    later = AutoModelForCausalLM.from_pretrained(tiny, dtype=torch.float32)
+    assert later.lm_head.weight.data_ptr() == later.get_input_embeddings().weight.data_ptr()
 
 
 def test_a_client_that_leaves_frees_its_place(engine: TransformersEngine, tokenizer: Any) -> None:
