@@ -1,4 +1,4 @@
-"""Bring a database to the newest version: `python -m migrations.upgrade` with `MT_DATABASE_URL` set."""
+"""Bring a database to the newest version: `python -m migrations.upgrade` with `MT_DATABASE_URL` set, or in the secrets."""
 
 from __future__ import annotations
 
@@ -8,6 +8,8 @@ from pathlib import Path
 
 from alembic import command
 from alembic.config import Config
+
+from libs.common.settings import secrets_dir
 
 
 def configuration(database_url: str) -> Config:
@@ -24,7 +26,10 @@ def upgrade(database_url: str, revision: str = "head") -> None:
 
 
 if __name__ == "__main__":
-    url = os.environ.get("MT_DATABASE_URL")
+    secret = secrets_dir() / "mt_database_url"
+    url = os.environ.get("MT_DATABASE_URL") or (
+        secret.read_text(encoding="utf-8").strip() if secret.is_file() else ""
+    )
     if not url:
         sys.exit("MT_DATABASE_URL is not set; it names the database to upgrade (postgresql+psycopg://…).")
     upgrade(url)

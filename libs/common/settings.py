@@ -5,15 +5,28 @@ Read once in a service's `main` and handed down. A service adds its own knobs in
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from urllib.parse import urlsplit
 
 from pydantic import Field, SecretStr
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic_settings import (
+    BaseSettings,
+    PydanticBaseSettingsSource,
+    SecretsSettingsSource,
+    SettingsConfigDict,
+)
+
+SECRETS_DIR = "/run/secrets"
+"""Where Docker and our Kubernetes manifests mount secrets; `MT_SECRETS_DIR` names another folder."""
 
 
 class PlatformSettings(BaseSettings):
-    """Settings from `MT_…` environment variables. Times end in `_s` and are in seconds."""
+    """Settings from `MT_…` environment variables. Times end in `_s` and are in seconds.
+
+    What the environment does not say is read from files of `SECRETS_DIR`, one a variable and named as it is, in lower case:
+    `/run/secrets/mt_database_url`. So a secret stands in no process's environment.
+    """
 
     model_config = SettingsConfigDict(env_prefix="MT_", frozen=True, extra="ignore", protected_namespaces=())
 
@@ -57,6 +70,25 @@ class PlatformSettings(BaseSettings):
     )
     log_level: str = Field(default="INFO", description="DEBUG, INFO, WARNING or ERROR.")
 
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """What is given, then the environment, then the secrets' folder where there is one."""
+        folder = secrets_dir()
+        files = [SecretsSettingsSource(settings_cls, secrets_dir=folder)] if folder.is_dir() else []
+        return (init_settings, env_settings, *files)
+
+
+def secrets_dir() -> Path:
+    """The folder that secrets are mounted in; it need not exist."""
+    return Path(os.environ.get("MT_SECRETS_DIR", SECRETS_DIR))
+
 
 def port_of(url: str) -> int:
     """The port that a service listens on, taken from its own URL.
@@ -71,5 +103,5 @@ def port_of(url: str) -> int:
 
 
 def host_of(url: str) -> str:
-    """The address that a service binds to, taken from its own URL."""
-    return urlsplit(url).hostname or "127.0.0.1"
+    """The address that a service binds to: `MT_BIND_HOST` (0.0.0.0 in a container), else the host of its own URL."""
+    return os.environ.get("MT_BIND_HOST") or urlsplit(url).hostname or "127.0.0.1"
