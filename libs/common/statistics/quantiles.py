@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 from scipy import special
 
 
@@ -41,6 +42,11 @@ def two_sided_t(alpha: float, degrees: float) -> float:
 def normal_cdf(z: float) -> float:
     """The share of a normal distribution below `z`."""
     return float(special.ndtr(z))
+
+
+def normal_tails(z: NDArray[np.float64]) -> NDArray[np.float64]:
+    """The shares of a normal distribution above each `z`, exact far out."""
+    return np.asarray(special.ndtr(-z), dtype=np.float64)
 
 
 def beta_quantile(share: float, a: float, b: float) -> float:
