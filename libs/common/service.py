@@ -29,6 +29,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from ulid import ULID
 
 from libs.common import problems
+from libs.common.headers import protect
 from libs.common.processes import METRICS_DIRECTORY, listening_socket
 from libs.common.settings import host_of, port_of
 
@@ -104,7 +105,7 @@ def _health(reason: str | None) -> JSONResponse:
 
 
 class Observer:
-    """Counts and times every request, and gives it an id for the logs. Streams pass through untouched."""
+    """Counts and times every request, gives it an id for the logs, and its answer what browsers must know."""
 
     def __init__(self, app: ASGIApp, service: str) -> None:
         self._app = app
@@ -122,6 +123,7 @@ class Observer:
         async def observed(message: Message) -> None:
             if message["type"] == "http.response.start":
                 MutableHeaders(scope=message)["x-request-id"] = request_id
+                protect(scope["path"], message["headers"])
                 route = getattr(scope.get("route"), "path", "unmatched")
                 REQUESTS.labels(self._service, scope["method"], route, message["status"]).inc()
                 LATENCY.labels(self._service, scope["method"], route).observe(time.perf_counter() - started)

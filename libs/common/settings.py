@@ -68,6 +68,11 @@ class PlatformSettings(BaseSettings):
     claim_one: bool = Field(
         default=False, description="A worker takes one job, runs it and exits; for Kubernetes jobs and KEDA."
     )
+    egress_allowed: tuple[str, ...] = Field(
+        default=(),
+        description="Hosts, addresses and networks that webhooks and external endpoints may be at though they are not "
+        "public, as a JSON list.",
+    )
     log_level: str = Field(default="INFO", description="DEBUG, INFO, WARNING or ERROR.")
 
     @classmethod

@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
+from libs.common.egress import Egress
 from services.monitor.adapters.apprise_channels import AppriseSender
 from services.monitor.adapters.rule_files import load
 from services.monitor.domain.rules import InvalidRule
@@ -17,7 +18,7 @@ def main(path: Path) -> int:
         return 1
     try:
         config = load(path)
-        AppriseSender(config.channels)
+        AppriseSender(config.channels, Egress())
     except (InvalidRule, ValueError) as error:
         sys.stderr.write(f"{error}\n")
         return 1

@@ -9,6 +9,7 @@ from prometheus_client import REGISTRY
 from sqlalchemy.exc import SQLAlchemyError
 
 from libs.common.db.engine import Database
+from libs.common.egress import Egress
 from libs.common.service import create_app, serve
 from libs.common.telemetry import configure_logging
 from model_training.contracts.monitoring import Resources
@@ -43,7 +44,7 @@ def main() -> None:
     host, gpus = Host(settings.home), Gpus(installed())
     try:
         config = load(settings.alerts_file or settings.home / "alerts.yaml", settings.alert_urls)
-        sender = AppriseSender(config.channels)
+        sender = AppriseSender(config.channels, Egress(settings.egress_allowed))
     except (InvalidRule, ValueError) as error:
         sys.exit(f"The alert rules cannot be used.\n{error}")
 

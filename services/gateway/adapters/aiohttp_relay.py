@@ -41,11 +41,15 @@ class AiohttpRelay:
         """
         assert self._session is not None, "open() comes first"
         try:
-            answer = await self._session.post(url, json=body, headers=headers)
+            # A redirect would carry the request, and the services' token, to wherever somebody points.
+            answer = await self._session.post(url, json=body, headers=headers, allow_redirects=False)
         except (aiohttp.ClientError, TimeoutError) as error:
             raise Unavailable(
                 "The model's service does not answer.", hint="`mt status` shows why."
             ) from error
+        if 300 <= answer.status < 400:
+            answer.close()
+            raise Unavailable("The model's service pointed elsewhere.", hint="`mt status` shows why.")
         return Relayed(answer.status, answer.headers, lambda: _whole(answer), lambda: _blocks(answer))
 
 

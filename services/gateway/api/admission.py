@@ -11,13 +11,24 @@ from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from libs.common.auth import bearer_token
-from libs.common.errors import Forbidden, InvalidInput, PlatformError, RateLimited, TooLarge, Unauthorized
+from libs.common.errors import (
+    Forbidden,
+    InvalidInput,
+    NotFound,
+    PlatformError,
+    RateLimited,
+    TooLarge,
+    Unauthorized,
+)
 from libs.common.problems import DATABASE_AWAY, database_away, respond_to
 from libs.common.runtime_config import Limits
 from services.gateway.api.dependencies import Gateway
 from services.gateway.domain import Allowance, Principal
 
 PREFIX = "/v1/"
+METRICS = "/metrics"
+FORWARDED = ("forwarded", "x-forwarded-for", "x-real-ip", "via")
+"""What reverse proxies add. A request with one of them comes from outside: the services' own requests pass none."""
 UPLOADS = frozenset({"/v1/files", "/v1/models/import"})
 FORM_BYTES = 64 * 1024
 """What a form adds to a file."""
@@ -69,13 +80,17 @@ class Admission:
             )
         if b"%00" in request.scope.get("raw_path", b"") or b"%00" in request.scope["query_string"]:
             raise InvalidInput("The address holds a NUL character.", param="path")
+        if request.url.path == METRICS and not _is_inside(request):
+            raise NotFound(f"There is nothing at {request.method} {METRICS}.")
 
     def _admit_known(self, request: Request) -> Limits | None:
         """Admit without waiting for anything; None where the key, the limits or a token have to be asked for."""
         limits, token = self._gateway.config.fresh(Limits), bearer_token(request)
         if limits is None or token is None:
             return None
-        who = self._gateway.keyring.known(token, request.headers.get("x-mt-project"), _allowance(limits))
+        who = self._gateway.keyring.known(
+            token, request.headers.get("x-mt-project"), _allowance(limits), inside=_is_inside(request)
+        )
         if who is None or not (who.key_id is None or self._gateway.buckets.take_held(who.key_id)):
             return None
         request.state.principal = who
@@ -88,7 +103,9 @@ class Admission:
                 "The request carries no API key.",
                 hint="Send `Authorization: Bearer <key>`; `mt up` keeps the key in its data directory, in `api_key`.",
             )
-        who = self._gateway.keyring.find(token, request.headers.get("x-mt-project"), _allowance(limits))
+        who = self._gateway.keyring.find(
+            token, request.headers.get("x-mt-project"), _allowance(limits), inside=_is_inside(request)
+        )
         self._take_token(who, limits)
         request.state.principal = who
         return limits
@@ -129,6 +146,10 @@ class Admission:
             return message
 
         return limited
+
+
+def _is_inside(request: Request) -> bool:
+    return not any(name in request.headers for name in FORWARDED)
 
 
 def _hostname(url: str) -> str:

@@ -19,8 +19,15 @@ router = APIRouter(prefix="/v1/monitoring", tags=["monitoring"])
 
 @router.get("/resources", summary="What the machine and the queue are doing", response_model=Resources)
 def resources(gateway: Parts, who: Reader) -> Response:
-    """Host, services, GPUs, queues and running jobs, now."""
-    return ask_monitor(gateway, "GET", "/v1/monitoring/resources")
+    """Host, services, GPUs, queues and running jobs, now. Other projects' jobs are shown to admins only."""
+    answer = ask_monitor(gateway, "GET", "/v1/monitoring/resources")
+    if who.is_admin or answer.status_code != 200:
+        return answer
+    found = Resources.model_validate_json(answer.body)
+    with gateway.database.session() as session:
+        own = jobs.of_project(session, who, [job.id for job in found.jobs])
+    shown = found.model_copy(update={"jobs": [job for job in found.jobs if job.id in own]})
+    return Response(shown.model_dump_json(), media_type="application/json")
 
 
 @router.get("/jobs/{job_id}", summary="How a job is going", response_model=JobReport)

@@ -87,6 +87,12 @@ def list_jobs(
     return Page.of([describe(row) for row in rows], more)
 
 
+def of_project(session: Session, principal: Principal, ids: Sequence[str]) -> set[str]:
+    """Those of the ids that are jobs of the project."""
+    rows = repository.jobs_by_id(session, ids).values()
+    return {row.id for row in rows if row.project_id == principal.project_id}
+
+
 def cancel(session: Session, principal: Principal, job_id: str, kind: JobKind | None = None) -> JobRow:
     """Ask a job to end for good."""
     require(session, principal, job_id, kind)

@@ -38,22 +38,27 @@ class Keyring:
         self._internal = settings.internal_token.get_secret_value().encode()
         self._seen: dict[str, _Key] = {}
 
-    def known(self, token: str, project: str | None, allowance: Allowance) -> Principal | None:
-        """Whoever holds the token, where that needs no reading. Services of the platform may act for any project."""
-        if hmac.compare_digest(token.encode(), self._internal):
+    def known(
+        self, token: str, project: str | None, allowance: Allowance, *, inside: bool = True
+    ) -> Principal | None:
+        """Whoever holds the token, where that needs no reading. Services of the platform may act for any project; their
+        token is none for a request that did not come from `inside`."""
+        if inside and hmac.compare_digest(token.encode(), self._internal):
             return Principal(project or DEFAULT_PROJECT, ALL_SCOPES)
         key = self._seen.get(key_digest(token, self._pepper))
         if key is None or key.until < time.monotonic():
             return None
         return Principal(key.project_id, key.scopes, key.id, allowance)
 
-    def find(self, token: str, project: str | None, allowance: Allowance) -> Principal:
+    def find(
+        self, token: str, project: str | None, allowance: Allowance, *, inside: bool = True
+    ) -> Principal:
         """Whoever holds the token.
 
         Raises:
             Unauthorized: it is not a valid key.
         """
-        if (who := self.known(token, project, allowance)) is not None:
+        if (who := self.known(token, project, allowance, inside=inside)) is not None:
             return who
         # Found by its digest: what the time of a look-up tells is the digest's, and without the pepper that says nothing.
         digest = key_digest(token, self._pepper)

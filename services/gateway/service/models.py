@@ -26,6 +26,9 @@ from services.gateway.service import idempotency
 from services.gateway.service.files import refuse_path
 
 IMPORTABLE = (".json", ".safetensors", ".md", ".png", ".svg")
+MAX_CONFIG_BYTES = 1 << 20
+MAX_HEADER_BYTES = 100_000_000
+"""What the safetensors library itself takes."""
 
 
 @dataclass(frozen=True)
@@ -188,6 +191,8 @@ def import_adapter(
         for upload in uploads:
             _save(upload, directory)
         base = _base_of(directory)
+        for weights in directory.glob("*.safetensors"):
+            _require_safetensors(weights)
         artifact = artifacts.commit(directory)
         size = directory_bytes(directory)
     create = partial(_add, session, principal, base, artifact, size)
@@ -227,6 +232,30 @@ def _save(upload: Upload, directory: Path) -> None:
         shutil.copyfileobj(upload.stream, out)
 
 
+def _require_safetensors(path: Path) -> None:
+    """Look at the header only: what is called safetensors must be, and may claim no more than is there.
+
+    Raises:
+        InvalidInput: it is something else, such as a pickle or an archive under that name.
+    """
+    size = path.stat().st_size
+    with path.open("rb") as file:
+        length = int.from_bytes(file.read(8), "little")
+        header = file.read(length) if length <= min(size - 8, MAX_HEADER_BYTES) else b""
+    try:
+        tensors: dict[str, Any] = json.loads(header)
+        ends = [entry["data_offsets"][1] for name, entry in tensors.items() if name != "__metadata__"]
+        is_sound = header.startswith(b"{") and max(ends, default=0) == size - 8 - length
+    except (ValueError, KeyError, IndexError, TypeError, AttributeError, RecursionError):
+        is_sound = False
+    if not is_sound:
+        raise InvalidInput(
+            f"{path.name} is not a file of safetensors.",
+            param="files",
+            hint="Save the adapter again with safe_serialization=True.",
+        )
+
+
 def _base_of(directory: Path) -> CatalogueEntry:
     missing = [
         n for n in ("adapter_config.json", "adapter_model.safetensors") if not (directory / n).is_file()
@@ -237,8 +266,13 @@ def _base_of(directory: Path) -> CatalogueEntry:
             param="files",
             hint="Give a folder that PEFT saved.",
         )
+    config = directory / "adapter_config.json"
+    if config.stat().st_size > MAX_CONFIG_BYTES:
+        raise InvalidInput(
+            f"adapter_config.json has {config.stat().st_size} bytes; {MAX_CONFIG_BYTES} are allowed.", param="files"
+        )
     try:
-        named = json.loads((directory / "adapter_config.json").read_text("utf-8"))["base_model_name_or_path"]
+        named = json.loads(config.read_text("utf-8"))["base_model_name_or_path"]
     except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise InvalidInput("adapter_config.json names no base model.", param="files") from error
     for entry in CATALOGUE.values():

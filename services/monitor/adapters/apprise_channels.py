@@ -1,4 +1,7 @@
-"""Sends messages with Apprise: webhooks (`json://`), Slack, e-mail and what else it knows."""
+"""Sends messages with Apprise: webhooks (`json://`), Slack, e-mail and what else it knows.
+
+Only public addresses are reached, and those that `MT_EGRESS_ALLOWED` names (`libs.common.egress`).
+"""
 
 from __future__ import annotations
 
@@ -7,6 +10,7 @@ from collections.abc import Sequence
 
 import apprise
 
+from libs.common.egress import HINT, Egress
 from services.monitor.domain.notices import Channel
 
 
@@ -15,12 +19,14 @@ class AppriseSender:
 
     Args:
         channels: those of the configuration.
+        egress: which addresses may be reached.
 
     Raises:
         ValueError: Apprise does not understand a URL.
     """
 
-    def __init__(self, channels: Sequence[Channel]) -> None:
+    def __init__(self, channels: Sequence[Channel], egress: Egress) -> None:
+        self._egress = egress
         logging.getLogger("apprise").setLevel(logging.ERROR)  # it logs URLs, and they hold passwords
         self._targets: dict[str, apprise.Apprise] = {}
         for channel in channels:
@@ -37,7 +43,10 @@ class AppriseSender:
             return "the configuration has no such channel any more"
         kind = apprise.NotifyType.FAILURE if urgent else apprise.NotifyType.INFO
         try:
-            reached = target.notify(body=body, title=title, notify_type=kind)
+            with self._egress.guarded() as refused:
+                reached = target.notify(body=body, title=title, notify_type=kind)
         except Exception as error:  # a plugin's own fault must not end the telling
             return f"{type(error).__name__}: {error}"
+        if refused:
+            return f"it leads to {refused[0]} {HINT}"
         return None if reached else "not every address took the message"

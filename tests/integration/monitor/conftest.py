@@ -113,6 +113,7 @@ def running_monitor(
             "MT_MONITOR_URL": url,
             "MT_MONITOR_INTERVAL_S": "0.2",
             "MT_ALERTS_FILE": str(own),
+            "MT_EGRESS_ALLOWED": '["127.0.0.1"]',  # where the tests' webhooks are
             **(environment or {}),
         }
         with (Path(name) / "log").open("wb") as log:

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from deploy.prometheus.catalog import ROOT, series
+from libs.common.egress import Egress
 from services.monitor.adapters.apprise_channels import AppriseSender
 from services.monitor.adapters.rule_files import load, shipped_rules
 from services.monitor.domain.conditions import reads
@@ -110,5 +111,5 @@ def test_a_url_that_apprise_does_not_know_is_refused_without_its_secret(tmp_path
     own = tmp_path / "alerts.yaml"
     own.write_text("channels: [{name: hook, urls: ['nosuch://secret@host']}]", encoding="utf-8")
     with pytest.raises(ValueError, match="hook") as caught:
-        AppriseSender(load(own).channels)
+        AppriseSender(load(own).channels, Egress())
     assert "secret" not in str(caught.value)
