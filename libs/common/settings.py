@@ -22,13 +22,15 @@ SECRETS_DIR = "/run/secrets"
 
 
 class PlatformSettings(BaseSettings):
-    """Settings from `MT_…` environment variables. Times end in `_s` and are in seconds.
+    """Settings from `MT_…` environment variables; an empty one counts as not set. Times end in `_s` and are in seconds.
 
     What the environment does not say is read from files of `SECRETS_DIR`, one a variable and named as it is, in lower case:
     `/run/secrets/mt_database_url`. So a secret stands in no process's environment.
     """
 
-    model_config = SettingsConfigDict(env_prefix="MT_", frozen=True, extra="ignore", protected_namespaces=())
+    model_config = SettingsConfigDict(
+        env_prefix="MT_", env_ignore_empty=True, frozen=True, extra="ignore", protected_namespaces=()
+    )
 
     home: Path = Field(
         default=Path("~/.local/share/model-training").expanduser(),
@@ -108,5 +110,5 @@ def port_of(url: str) -> int:
 
 
 def host_of(url: str) -> str:
-    """The address that a service binds to: `MT_BIND_HOST` (0.0.0.0 in a container), else the host of its own URL."""
-    return os.environ.get("MT_BIND_HOST") or urlsplit(url).hostname or "127.0.0.1"
+    """The address that a service binds to, taken from its own URL (in a container that is http://0.0.0.0:…)."""
+    return urlsplit(url).hostname or "127.0.0.1"

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from pydantic import ValidationError
 
-from libs.common.settings import PlatformSettings, host_of
+from libs.common.settings import PlatformSettings
 
 TOKEN = "t" * 40
 
@@ -46,8 +46,8 @@ def test_a_folder_that_is_not_there_is_no_fault_of_its_own(monkeypatch: pytest.M
         read()
 
 
-def test_a_service_binds_to_its_own_name_unless_told_otherwise(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delenv("MT_BIND_HOST", raising=False)
-    assert host_of("http://gateway:8000") == "gateway"
-    monkeypatch.setenv("MT_BIND_HOST", "0.0.0.0")
-    assert host_of("http://gateway:8000") == "0.0.0.0"
+def test_an_empty_variable_counts_as_not_set(secrets: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MT_BROKER_URL", "")
+    monkeypatch.setenv("MT_ARTIFACTS_URL", "")
+    assert read().broker_url == "redis://broker/0"
+    assert read().artifacts_url is None
