@@ -9,7 +9,9 @@ from fastapi.responses import FileResponse
 
 from libs.common.auth import require_internal
 from model_training.contracts.base import Page
+from model_training.contracts.comparison_views import Matrix, Outcome, WhatIf, WhatIfReply
 from model_training.contracts.comparisons import Comparison, ReportFormat, SideBySide
+from services.comparator.service.browsing import Wanted
 from services.comparator.service.reading import MEDIA_TYPES, Comparisons
 
 
@@ -33,8 +35,36 @@ def make_router(comparisons: Comparisons, internal_token: str) -> APIRouter:
     ) -> Page[SideBySide]:
         return comparisons.items(comparison_id, after, limit)
 
+    @router.get("/{comparison_id}/matrix", summary="A stretch of the items, filtered")
+    def get_matrix(
+        comparison_id: str,
+        wanted: Annotated[Wanted, Depends(_wanted)],
+        offset: Annotated[int, Query(ge=0)] = 0,
+        limit: Annotated[int, Query(ge=1, le=1000)] = 50,
+    ) -> Matrix:
+        return comparisons.matrix(comparison_id, wanted, offset, limit)
+
+    @router.get("/{comparison_id}/matrix/{position}", summary="One item by its place")
+    def get_item(comparison_id: str, position: int) -> SideBySide:
+        return comparisons.item(comparison_id, position)
+
+    @router.post("/{comparison_id}/what_if", summary="The same answers at other prices")
+    def get_what_if(comparison_id: str, request: WhatIf) -> WhatIfReply:
+        return comparisons.what_if(comparison_id, request)
+
     @router.get("/{comparison_id}/report.{format}", summary="The report", response_class=FileResponse)
     def get_report(comparison_id: str, format: ReportFormat) -> FileResponse:
         return FileResponse(comparisons.report(comparison_id, format), media_type=MEDIA_TYPES[format])
 
     return router
+
+
+def _wanted(
+    outcome: Outcome | None = None,
+    suite: str | None = None,
+    form: str | None = None,
+    won: str | None = None,
+    lost: str | None = None,
+    search: str | None = None,
+) -> Wanted:
+    return Wanted(outcome, suite, form, won, lost, search)

@@ -24,6 +24,7 @@ from services.gateway.adapters.valkey_buckets import ValkeyBuckets
 from services.gateway.api import (
     alerts,
     chat,
+    comparison_views,
     config,
     files,
     fine_tuning,
@@ -53,6 +54,7 @@ ROUTES = (
     fine_tuning,
     jobs,
     work,
+    comparison_views,
     gate,
     retrieval,
     pipelines,

@@ -11,6 +11,7 @@ from libs.common.db.engine import Database
 from libs.common.db.tables import JobRow
 from libs.common.errors import Conflict, NotFound
 from model_training.contracts.base import Page
+from model_training.contracts.comparison_views import Matrix, WhatIf, WhatIfReply
 from model_training.contracts.comparisons import (
     ArmSpec,
     Comparison,
@@ -20,6 +21,8 @@ from model_training.contracts.comparisons import (
 )
 from model_training.contracts.jobs import JobError, JobProgress, JobState
 from services.comparator import repository
+from services.comparator.service import browsing
+from services.comparator.service.what_if import what_if
 
 MEDIA_TYPES = {
     "html": "text/html; charset=utf-8",
@@ -76,6 +79,35 @@ class Comparisons:
             last_id=data[-1].item_id if data else None,
             has_more=len(rows) > limit,
         )
+
+    def matrix(self, comparison_id: str, wanted: browsing.Wanted, offset: int, limit: int) -> Matrix:
+        """A stretch of the items that are wanted, without their texts.
+
+        Raises:
+            NotFound: there is no such comparison.
+            Conflict: the comparison has no report yet.
+            InvalidInput: an arm is named that it does not have.
+        """
+        path = self._directory(self._job(comparison_id)) / "items.jsonl"
+        return browsing.matrix(path, wanted, offset, limit)
+
+    def item(self, comparison_id: str, position: int) -> SideBySide:
+        """One item by its place in the report's order, counted from 0.
+
+        Raises:
+            NotFound: there is no such comparison, or no such item in it.
+            Conflict: the comparison has no report yet.
+        """
+        return browsing.item_at(self._directory(self._job(comparison_id)) / "items.jsonl", position)
+
+    def what_if(self, comparison_id: str, request: WhatIf) -> WhatIfReply:
+        """Break-even and uses at other prices.
+
+        Raises:
+            NotFound: there is no such comparison.
+            Conflict: the comparison has no report yet.
+        """
+        return what_if(self._directory(self._job(comparison_id)), request)
 
     def report(self, comparison_id: str, format: str) -> Path:
         """The file of a report.
