@@ -157,6 +157,16 @@ class Transport:
             ApiError: the gateway refused it, or the answer broke off with a reason.
             ConnectionFailed: the connection broke.
         """
+        for chunk in self.chunks(path, body, timeout_s):
+            yield "".join(choice.get("delta", {}).get("content") or "" for choice in chunk["choices"])
+
+    def chunks(self, path: str, body: dict[str, Any], timeout_s: float) -> Iterator[dict[str, Any]]:
+        """The pieces of a streamed chat answer as they come, each with its `choices`.
+
+        Raises:
+            ApiError: the gateway refused it, or the answer broke off with a reason.
+            ConnectionFailed: the connection broke, or ended before the answer did.
+        """
         try:
             with self._http.stream("POST", path, json=body, timeout=timeout_s) as response:
                 if not response.is_success:
@@ -165,9 +175,13 @@ class Transport:
                 for message in EventSource(response).iter_sse():
                     if message.data == "[DONE]":
                         return
-                    yield _piece(message.data)
+                    yield _chunk(message.data)
         except httpx.TransportError as error:
             raise self._unreachable(error) from error
+        raise ConnectionFailed(
+            f"The answer of {self.base_url} ended in its middle.",
+            hint="Ask again; `mt status` shows what runs.",
+        )
 
     def _unreachable(self, error: httpx.TransportError) -> ConnectionFailed:
         if isinstance(error, httpx.TimeoutException):
@@ -191,12 +205,12 @@ def _opened(files: list[tuple[str, Path]]) -> Generator[list[tuple[str, tuple[st
             file.close()
 
 
-def _piece(data: str) -> str:
-    chunk = json_library.loads(data)
+def _chunk(data: str) -> dict[str, Any]:
+    chunk: dict[str, Any] = json_library.loads(data)
     if "choices" not in chunk:
         detail = str((chunk.get("error") or {}).get("message") or chunk.get("detail") or data)
         raise ApiError(Problem(title="The answer broke off", status=502, detail=detail, code="stream_failed"))
-    return "".join(choice.get("delta", {}).get("content") or "" for choice in chunk["choices"])
+    return chunk
 
 
 def _may_resend(error: httpx.TransportError) -> bool:

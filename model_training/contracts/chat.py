@@ -143,6 +143,18 @@ class ChatReply(Reply):
     prompt: str | None = None
 
 
+class ChatPiece(Reply):
+    """A piece of a streamed answer. Beside text, `sources` and `packing` come with the first, `usage` with the last."""
+
+    text: str = ""
+    finish_reason: str | None = None
+    usage: Usage | None = None
+    sources: list[dict[str, Any]] | None = None
+    packing: dict[str, Any] | None = None
+    citations: dict[str, Any] | None = None
+    prompt: str | None = None
+
+
 class CompletionChoice(Reply):
     """One completion."""
 

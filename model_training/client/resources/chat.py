@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from model_training.client.transport import Transport
-from model_training.contracts.chat import ChatMessage, ChatReply, ChatRequest
+from model_training.contracts.chat import ChatMessage, ChatPiece, ChatReply, ChatRequest, Retrieval
 
 TIMEOUT_S = 600.0
 
@@ -43,6 +43,34 @@ class Chat:
         """One answer, piece by piece."""
         body = _request(model, messages, max_tokens=max_tokens, temperature=temperature, seed=seed)
         return self._transport.pieces("/v1/chat/completions", {**body, "stream": True}, TIMEOUT_S)
+
+    def follow(
+        self,
+        model: str,
+        messages: Sequence[ChatMessage] | str,
+        *,
+        max_tokens: int | None = None,
+        temperature: float = 0.0,
+        seed: int | None = None,
+        retrieval: Retrieval | None = None,
+    ) -> Iterator[ChatPiece]:
+        """One answer piece by piece, with what comes beside its text: sources, packing, tokens."""
+        body = _request(
+            model,
+            messages,
+            max_tokens=max_tokens,
+            temperature=temperature,
+            seed=seed,
+            retrieval=retrieval,
+        )
+        streamed = {**body, "stream": True}
+        for chunk in self._transport.chunks("/v1/chat/completions", streamed, TIMEOUT_S):
+            choices: list[dict[str, Any]] = chunk["choices"]
+            text = "".join(choice.get("delta", {}).get("content") or "" for choice in choices)
+            reason = next(
+                (choice["finish_reason"] for choice in choices if choice.get("finish_reason")), None
+            )
+            yield ChatPiece.model_validate({**chunk, "text": text, "finish_reason": reason})
 
 
 def _request(model: str, messages: Sequence[ChatMessage] | str, **options: Any) -> dict[str, Any]:

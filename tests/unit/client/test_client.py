@@ -384,3 +384,25 @@ def test_an_adapter_is_sent_without_pickles(server: ScriptedServer, client: Clie
     assert client.models.import_adapter(tmp_path).id == "model_1"
     assert b"content of adapter_model.safetensors" in server.asked[0].body
     assert b"optimizer" not in server.asked[0].body
+
+
+def test_chat_is_followed_with_sources_and_tokens_and_a_cut_stream_is_told(
+    server: ScriptedServer, client: Client
+) -> None:
+    first = {"choices": [{"delta": {"content": "a"}}], "sources": [{"number": 1, "title": "t"}]}
+    usage = {"prompt_tokens": 3, "completion_tokens": 2, "total_tokens": 5}
+    last = {"choices": [{"delta": {"content": "b"}, "finish_reason": "stop"}], "usage": usage}
+    whole = "".join(f"data: {json.dumps(chunk)}\n\n" for chunk in (first, last))
+    stream = {"content-type": "text/event-stream"}
+    server.on(
+        "POST /v1/chat/completions",
+        Answer(body=whole + "data: [DONE]\n\n", headers=stream),
+        Answer(body=whole, headers=stream),
+    )
+    pieces = list(client.chat.follow("rag:docs@gemma-3-270m", "hi"))
+    assert [piece.text for piece in pieces] == ["a", "b"]
+    assert pieces[0].sources == [{"number": 1, "title": "t"}]
+    assert pieces[1].usage is not None
+    assert (pieces[1].usage.completion_tokens, pieces[1].finish_reason) == (2, "stop")
+    with pytest.raises(ConnectionFailed, match="ended in its middle"):
+        list(client.chat.follow("rag:docs@gemma-3-270m", "hi"))
