@@ -22,6 +22,8 @@ STORES = (
         probe=Probe(command=("pg_isready", "-U", "mt", "-d", "mt"), start_s=120, timeout_s=5),
         mounts=(Mount("postgres", "/var/lib/postgresql/data"),),
         stop_s=120,
+        user=999,
+        writable=("/var/run/postgresql", "/dev/shm"),
     ),
     Part(
         "redis",
@@ -29,10 +31,15 @@ STORES = (
         Image(upstream="redis:8"),
         Resources(cpu_m=100, memory_mb=64, cpu_limit_m=1000, memory_limit_mb=512),
         ports=(Port("redis", 6379),),
+        # Told on standard input, so that the password stands in no list of processes.
         command=(
             "sh",
             "-c",
-            f'exec redis-server --dir /data --appendonly yes --requirepass "$(cat {SECRETS}/{Secret.REDIS_PASSWORD})"',
+            "exec redis-server - <<END\n"
+            "dir /data\n"
+            "appendonly yes\n"
+            f"requirepass $(cat {SECRETS}/{Secret.REDIS_PASSWORD})\n"
+            "END\n",
         ),
         secrets=(Secret.REDIS_PASSWORD,),
         probe=Probe(
@@ -44,6 +51,7 @@ STORES = (
             start_s=60,
         ),
         mounts=(Mount("redis", "/data"),),
+        user=999,
     ),
     Part(
         "qdrant",
@@ -56,6 +64,8 @@ STORES = (
         probe=Probe(alive="/livez", ready="/readyz", start_s=120),
         mounts=(Mount("qdrant", "/qdrant/storage"),),
         stop_s=60,
+        user=1000,
+        writable=("/qdrant/snapshots",),
         metrics="/metrics",
     ),
 )
@@ -70,6 +80,7 @@ WATCHERS = (
         ports=(Port("http", 9090),),
         probe=Probe(alive="/-/healthy", ready="/-/ready", start_s=120),
         mounts=(Mount("prometheus", "/prometheus"),),
+        user=65534,
         calls=(*(part.name for part in SERVICES), "qdrant", "alertmanager"),
         metrics="/metrics",
     ),
@@ -81,6 +92,7 @@ WATCHERS = (
         ports=(Port("http", 9093),),
         probe=Probe(alive="/-/healthy", ready="/-/ready", start_s=60),
         outside="receivers of alerts",
+        user=65534,
         metrics="/metrics",
     ),
     Part(
@@ -98,6 +110,7 @@ WATCHERS = (
         secrets=(Secret.GRAFANA_PASSWORD,),
         probe=Probe(alive="/api/health", ready="/api/health", start_s=120),
         mounts=(Mount("grafana", "/var/lib/grafana"),),
+        user=472,
         calls=("prometheus",),
         needs=("prometheus",),
         published=True,

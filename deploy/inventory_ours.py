@@ -17,13 +17,13 @@ _HOME = Mount("home", HOME)
 _HOME_TO_READ = Mount("home", HOME, read_only=True)
 _MODELS = Mount("models", MODELS, read_only=True)
 
-_PROCESS = {"MT_SECRETS_DIR": SECRETS, "PYTHONUNBUFFERED": "1"}
+_PROCESS = {"MT_SECRETS_DIR": SECRETS, "PYTHONUNBUFFERED": "1", "HOME": "/tmp"}
 _COMMON = _PROCESS | {"MT_HOME": HOME, "MT_MODEL_DIR": MODELS, "MT_BIND_HOST": "0.0.0.0"}
 _THREADS = {"GOMP_SPINCOUNT": "1000"}
 """OpenMP threads that spin while they wait for each other make several processes on few cores many times slower."""
 _STORES = (Secret.DATABASE_URL, Secret.BROKER_URL, Secret.INTERNAL_TOKEN)
 _PLATFORM = "libs.common.settings:PlatformSettings"
-_READS = ("MT_SECRETS_DIR", "MT_BIND_HOST", "PYTHONUNBUFFERED")
+_READS = ("MT_SECRETS_DIR", "MT_BIND_HOST", "PYTHONUNBUFFERED", "HOME")
 
 
 def _http(offset: int) -> tuple[Port, ...]:

@@ -118,6 +118,8 @@ class Part:
         calls: parts that it opens connections to. Nobody else's are allowed.
         needs: parts that must be ready, or tasks that must be done, before it starts.
         outside: whether it may reach addresses outside of the platform, and what for.
+        user: who it runs as, and the group that owns its volumes.
+        writable: folders besides its volumes and /tmp that it writes to; everything else is read-only.
         stop_s: how long it may take to stop. For workers: a step of training, a checkpoint and its upload.
         queue: the kind of job that it takes; "" for none.
     """
@@ -147,6 +149,8 @@ class Part:
     stop_s: int = 30
     queue: str = ""
     metrics: str = ""
+    user: int = 10001
+    writable: tuple[str, ...] = ()
 
     @property
     def port(self) -> int:
