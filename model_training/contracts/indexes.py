@@ -119,6 +119,16 @@ class QueryRequest(SearchOptions):
     )
 
 
+class Passages(Reply):
+    """A stretch of an index's passages in the order in which they were stored. `total` counts all, wanted or not."""
+
+    index: str
+    total: int
+    offset: int
+    has_more: bool
+    data: list[Chunk]
+
+
 class QueryHit(Reply):
     """One passage found, best first. `score` depends on the mode and is comparable within one answer only."""
 

@@ -15,7 +15,7 @@ from libs.common.auth import require_internal
 from libs.common.errors import PlatformError
 from model_training.contracts.base import Deleted, Page
 from model_training.contracts.chat import ChatReply, ChatRequest
-from model_training.contracts.indexes import Index, QueryReply, QueryRequest
+from model_training.contracts.indexes import Index, Passages, QueryReply, QueryRequest
 from model_training.contracts.retrieval import (
     RestoreRequest,
     RetrievalEvaluate,
@@ -25,6 +25,7 @@ from model_training.contracts.retrieval import (
     TuneReport,
 )
 from services.rag.service.answers import Answers
+from services.rag.service.browsing import browse
 from services.rag.service.indexes import Indexes
 from services.rag.service.measuring import Measuring
 
@@ -77,6 +78,16 @@ def make_router(indexes: Indexes, answers: Answers, measuring: Measuring, intern
 
 def _add_upkeep(router: APIRouter, indexes: Indexes, measuring: Measuring) -> None:
     """Measuring and snapshots of an index."""
+
+    @router.get("/indexes/{index}/passages", summary="Passages in the order in which they were stored")
+    def passages(
+        index: str,
+        text: str = "",
+        offset: Annotated[int, Query(ge=0)] = 0,
+        limit: Annotated[int, Query(ge=1, le=200)] = 20,
+        project: Project = None,
+    ) -> Passages:
+        return browse(indexes, project, index, text=text, offset=offset, limit=limit)
 
     @router.post("/indexes/{index}/evaluate", summary="Measure a search on labelled questions")
     def evaluate_index(index: str, request: RetrievalEvaluate, project: Project = None) -> RetrievalReport:

@@ -9,7 +9,7 @@ from pydantic import BaseModel
 
 from model_training.client.transport import Transport
 from model_training.contracts.base import Deleted, Page
-from model_training.contracts.indexes import Index, IndexCreate, QueryReply, QueryRequest
+from model_training.contracts.indexes import Index, IndexCreate, Passages, QueryReply, QueryRequest
 from model_training.contracts.retrieval import (
     FilterValue,
     LabelledQuestion,
@@ -66,6 +66,11 @@ class Indexes:
     def list(self, *, after: str | None = None, limit: int = 20) -> Page[Index]:
         """One page, newest first."""
         return self._transport.get(Page[Index], "/v1/indexes", {"after": after, "limit": limit})
+
+    def passages(self, index_id: str, *, text: str = "", offset: int = 0, limit: int = 20) -> Passages:
+        """What is in an index, in the order in which it was stored; those that hold a text."""
+        params = {"text": text, "offset": offset, "limit": limit}
+        return self._transport.get(Passages, f"/v1/indexes/{index_id}/passages", params)
 
     def query(
         self,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -16,7 +16,7 @@ from libs.common.db.engine import Database
 from libs.common.db.tables import IndexRow
 from libs.common.errors import Conflict, InvalidInput, NotFound
 from model_training.contracts.base import Deleted, Page
-from model_training.contracts.indexes import Index, QueryHit, QueryReply, QueryRequest
+from model_training.contracts.indexes import Chunk, Index, QueryHit, QueryReply, QueryRequest
 from model_training.contracts.jobs import FINAL_STATES, JobState
 from model_training.contracts.retrieval import SearchOptions, SnapshotReply
 from services.rag import repository
@@ -189,6 +189,10 @@ class Indexes:
                 hint="Build the index again.",
             )
         return embedder
+
+    def chunks(self, index_id: str) -> Iterator[Chunk]:
+        """Every passage of a built index, in the order in which they were stored."""
+        return (point.chunk for point in self._store.points(index_id))
 
     def set_defaults(self, index_id: str, options: SearchOptions) -> None:
         """Keep how an index is searched where a request says nothing."""
