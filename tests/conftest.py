@@ -81,7 +81,7 @@ def stores() -> Iterator[Stores]:
         elif any(given.values()):
             raise pytest.UsageError("set both MT_TEST_DATABASE_URL and MT_TEST_BROKER_URL, or neither")
         else:
-            platform = Platform(name, services=(), model=None, port_base=free_ports(7))
+            platform = Platform(name, services=(), model=None, port_base=free_ports(9))
             state = stack.enter_context(platform.running())
             home = platform.home
             port = next(service.port for service in state.services if service.name == "valkey")

@@ -150,6 +150,9 @@ def _print_ready(state: PlatformState, seconds: float, where: Console) -> None:
     where.print(
         Text.assemble(("Ready", "bold green"), f" in {seconds:.1f} s at {state.gateway_url}"), soft_wrap=True
     )
+    dashboard = next((service for service in state.services if service.name == "dashboard"), None)
+    if dashboard is not None and dashboard.port is not None:
+        where.print(Text(f"Dashboard: http://127.0.0.1:{dashboard.port}"), soft_wrap=True)
     home = Home(Path(state.home))
     where.print(f"API key: {home.api_key_file}\nData:    {state.home}\nLogs:    {home.logs}", soft_wrap=True)
 

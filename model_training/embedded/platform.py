@@ -34,7 +34,7 @@ class Platform:
 
     Args:
         home: the data directory; `MT_HOME` or `~/.local/share/model-training` when None.
-        port_base: the gateway's port; the other services take the seven that follow.
+        port_base: the gateway's port; the other services take the eight that follow.
         model: the base model that is prepared before the first start; None prepares none.
         services: which services to run; all of them by default.
         migrate: bring the database's tables up to date before the services start.

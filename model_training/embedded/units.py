@@ -48,5 +48,6 @@ SERVICES = (
     ServiceSpec("comparator", "services.comparator.main", 3),
     ServiceSpec("trainer", "services.trainer.main", 6, ("model",)),
     ServiceSpec("monitor", "services.monitor.main", 4),
+    ServiceSpec("dashboard", "services.dashboard.main", 8),
 )
 """All services, at the ports that the architecture page gives them."""

@@ -37,7 +37,7 @@ def platform(model_dir: Path) -> Iterator[Platform]:
         patch.setenv("MT_MODEL_DIR", str(model_dir))
         patch.setenv("MT_HOME", home)
         patch.delenv("MT_GATEWAY_URL", raising=False)
-        platform = Platform(home, port_base=free_ports(8))
+        platform = Platform(home, port_base=free_ports(9))
         with platform.running():
             yield platform
         assert platform.state is None

@@ -1,0 +1,77 @@
+"""The dashboard: pages for people, drawn from what the gateway says. It has no data of its own but who is logged in."""
+
+from __future__ import annotations
+
+import logging
+import secrets
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager
+
+from fastapi import FastAPI
+from nicegui import ui
+from nicegui.storage import Storage
+from starlette.middleware import Middleware
+from starlette.middleware.trustedhost import TrustedHostMiddleware
+
+from libs.common.service import create_app, serve
+from libs.common.telemetry import configure_logging
+from services.dashboard import layout, pages
+from services.dashboard.app import Dashboard
+from services.dashboard.gateway import Gateway
+from services.dashboard.guard import Guard
+from services.dashboard.sessions import Sessions
+from services.dashboard.settings import DashboardSettings
+
+RECONNECT_S = 20.0
+"""How long a browser that lost its connection (a phone in a tunnel) finds its page as it was; else it loads it anew."""
+
+
+def build(settings: DashboardSettings) -> FastAPI:
+    """The application with everything wired. One process holds one of it: NiceGUI's pages are global."""
+    gateway = Gateway(settings.gateway_url)
+    dashboard = Dashboard(gateway, Sessions(gateway, settings.shared_key()))
+
+    @asynccontextmanager
+    async def lifespan(_: FastAPI) -> AsyncGenerator[None]:
+        yield
+        dashboard.close()
+
+    app = create_app(
+        "dashboard",
+        lifespan=lifespan,
+        title="Model training dashboard",
+        # Only names that are ours: a page of somebody else that resolves to this address gets nothing.
+        middleware=[
+            Middleware(TrustedHostMiddleware, allowed_hosts=settings.dashboard_hosts),
+            Middleware(Guard),
+        ],
+    )
+    Storage.path = settings.home / "dashboard"
+    layout.install()
+    pages.register(dashboard)
+    ui.run_with(
+        app,
+        title="Model training",
+        dark=None,
+        language="en-US",
+        tailwind=False,  # our own style sheet is smaller than its compiler
+        binding_refresh_interval=None,
+        reconnect_timeout=RECONNECT_S,
+        # Sessions end with the process: keys are kept in its memory only.
+        storage_secret=secrets.token_urlsafe(32),
+        session_middleware_kwargs={"same_site": "lax", "https_only": False, "session_cookie": "mt_dashboard"},
+        show_welcome_message=False,
+    )
+    return app
+
+
+def main() -> None:
+    """Read the settings and serve until told to stop."""
+    settings = DashboardSettings()
+    configure_logging("dashboard", settings.log_level)
+    logging.getLogger("uvicorn.error").setLevel(logging.WARNING)  # it tells of every socket that is opened
+    serve(build(settings), settings.dashboard_url)
+
+
+if __name__ == "__main__":
+    main()

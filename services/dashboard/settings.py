@@ -1,0 +1,45 @@
+"""What the dashboard must know: where it listens, where the gateway is, and whose key it uses."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from pydantic import Field, SecretStr
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from model_training.home import Home
+
+
+class DashboardSettings(BaseSettings):
+    """Settings from `MT_…` environment variables. The dashboard knows no database and no broker: only the gateway."""
+
+    model_config = SettingsConfigDict(env_prefix="MT_", frozen=True, extra="ignore", protected_namespaces=())
+
+    home: Path = Field(
+        default=Path("~/.local/share/model-training").expanduser(),
+        description="Data directory of the platform.",
+    )
+    gateway_url: str = Field(default="http://127.0.0.1:8000", description="The public door.")
+    dashboard_url: str = Field(default="http://127.0.0.1:8008", description="Where the dashboard listens.")
+    dashboard_api_key: SecretStr | None = Field(
+        default=None, description="The key of everybody who opens the dashboard; without it people log in."
+    )
+    dashboard_login: bool = Field(
+        default=False, description="Ask for a key also where the platform's own lies in the data directory."
+    )
+    dashboard_hosts: list[str] = Field(
+        default=["127.0.0.1", "localhost", "[::1]", "dashboard"],
+        description="Host headers that are answered.",
+    )
+    log_level: str = Field(default="INFO", description="DEBUG, INFO, WARNING or ERROR.")
+
+    def shared_key(self) -> str | None:
+        """The key that is used without a login, if any: the one that was set, else this machine's own."""
+        if self.dashboard_login:
+            return None
+        if self.dashboard_api_key is not None:
+            return self.dashboard_api_key.get_secret_value()
+        try:
+            return Home(self.home).api_key_file.read_text(encoding="utf-8").strip() or None
+        except OSError:
+            return None
