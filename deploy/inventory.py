@@ -55,7 +55,8 @@ def addresses(part: Part) -> dict[str, str]:
 
 def environment(part: Part) -> dict[str, str]:
     """Everything that a part is told that is no secret and the same in every place."""
-    return {**part.env, **addresses(part)}
+    threads = {part.threads: str(max(1, part.resources.cpu_limit_m // 1000))} if part.threads else {}
+    return {**part.env, **threads, **addresses(part)}
 
 
 def variables(part: Part) -> frozenset[str]:

@@ -11,16 +11,19 @@ STORES = (
         Kind.STORE,
         Image(upstream="postgres:18"),
         Resources(cpu_m=500, memory_mb=512, cpu_limit_m=4000, memory_limit_mb=2048, scratch_mb=512),
+        # Workers hold two connections each, the gateway's processes twelve.
+        arguments=("postgres", "-c", "max_connections=200"),
         ports=(Port("postgres", 5432),),
         env={
             "POSTGRES_DB": "mt",
             "POSTGRES_USER": "mt",
             "POSTGRES_PASSWORD_FILE": f"{SECRETS}/{Secret.POSTGRES_PASSWORD}",
-            "PGDATA": "/var/lib/postgresql/data/pgdata",
+            "PGDATA": "/var/lib/postgresql/18/docker",
         },
         secrets=(Secret.POSTGRES_PASSWORD,),
         probe=Probe(command=("pg_isready", "-U", "mt", "-d", "mt"), start_s=120, timeout_s=5),
-        mounts=(Mount("postgres", "/var/lib/postgresql/data"),),
+        # Version 18 keeps data in a folder of its version and refuses a mount at the folder that older ones had.
+        mounts=(Mount("postgres", "/var/lib/postgresql"),),
         stop_s=120,
         user=999,
         writable=("/var/run/postgresql", "/dev/shm"),
@@ -38,6 +41,7 @@ STORES = (
             "exec redis-server - <<END\n"
             "dir /data\n"
             "appendonly yes\n"
+            "maxmemory-policy noeviction\n"
             f"requirepass $(cat {SECRETS}/{Secret.REDIS_PASSWORD})\n"
             "END\n",
         ),
@@ -59,13 +63,18 @@ STORES = (
         Image(upstream="qdrant/qdrant:v1.20.0-unprivileged"),
         Resources(cpu_m=250, memory_mb=512, cpu_limit_m=4000, memory_limit_mb=4096),
         ports=(Port("http", 6333), Port("grpc", 6334)),
-        # Its API key is a variable (QDRANT__SERVICE__API_KEY): it reads no file.
+        # It reads its key from a variable and from no file.
+        command=(
+            "bash",
+            "-c",
+            f'export QDRANT__SERVICE__API_KEY="$(cat {SECRETS}/{Secret.QDRANT_API_KEY})"; exec ./entrypoint.sh',
+        ),
+        env={"QDRANT__STORAGE__SNAPSHOTS_PATH": "/qdrant/storage/snapshots"},
         secrets=(Secret.QDRANT_API_KEY,),
         probe=Probe(alive="/livez", ready="/readyz", start_s=120),
         mounts=(Mount("qdrant", "/qdrant/storage"),),
         stop_s=60,
         user=1000,
-        writable=("/qdrant/snapshots",),
         metrics="/metrics",
     ),
 )

@@ -57,7 +57,7 @@ SERVICES = (
     Part(
         "keeper",
         Kind.SERVICE,
-        Image(target="gateway"),
+        Image(target="keeper"),
         Resources(cpu_m=100, memory_mb=192, cpu_limit_m=1000, memory_limit_mb=384),
         module="services.gateway.keeper",
         offset=7,
@@ -94,6 +94,7 @@ SERVICES = (
         calls=("postgres",),
         needs=("migrate", "prepare-model"),
         stop_s=60,
+        threads="MT_INFERENCE_THREADS",
         metrics="/metrics",
     ),
     Part(
@@ -114,6 +115,7 @@ SERVICES = (
         needs=("migrate", "redis"),
         stop_s=120,
         queue="index",
+        threads="MT_RAG_THREADS",
         metrics="/metrics",
     ),
     Part(
@@ -189,7 +191,7 @@ SERVICES = (
         offset=6,
         ports=_http(6),
         settings=_PLATFORM,
-        reads=(*_READS, *_THREADS),
+        reads=(*_READS, *_THREADS, "OMP_NUM_THREADS"),
         env=_COMMON | _THREADS,
         secrets=_STORES,
         probe=Probe(start_s=90),
@@ -199,6 +201,7 @@ SERVICES = (
         # A step of up to a minute, then a checkpoint: 6 GB with optimizer (rank 64 on 27B) at 20 MB/s are five minutes.
         stop_s=600,
         queue="train",
+        threads="OMP_NUM_THREADS",
         metrics="/metrics",
     ),
     Part(
@@ -228,7 +231,7 @@ TASKS = (
     Part(
         "migrate",
         Kind.TASK,
-        Image(target="gateway"),
+        Image(target="migrate"),
         Resources(cpu_m=100, memory_mb=192, cpu_limit_m=1000, memory_limit_mb=512),
         module="migrations.upgrade",
         reads=("MT_DATABASE_URL", *_READS),

@@ -111,7 +111,7 @@ class Part:
 
     Attributes:
         module: started as `python -m <module>` with `arguments`; empty for images of others.
-        command: of images of others, where the image's own does not do.
+        command: of images of others, in place of their entry point; `arguments` are then its, or the entry point's.
         settings: the class (`module:Class`) whose fields are the variables that it reads; see `inventory.variables`.
         reads: variables that it reads besides.
         env: the values that differ from the defaults, the same everywhere.
@@ -120,6 +120,8 @@ class Part:
         outside: whether it may reach addresses outside of the platform, and what for.
         user: who it runs as, and the group that owns its volumes.
         writable: folders besides its volumes and /tmp that it writes to; everything else is read-only.
+        threads: the variable that says how many threads it computes with. A limit on processors is not seen from inside, and
+            a thread for each core of a large machine under a small limit stands still most of the time.
         stop_s: how long it may take to stop. For workers: a step of training, a checkpoint and its upload.
         queue: the kind of job that it takes; "" for none.
     """
@@ -151,6 +153,7 @@ class Part:
     metrics: str = ""
     user: int = 10001
     writable: tuple[str, ...] = ()
+    threads: str = ""
 
     @property
     def port(self) -> int:
