@@ -110,5 +110,5 @@ def port_of(url: str) -> int:
 
 
 def host_of(url: str) -> str:
-    """The address that a service binds to, taken from its own URL (in a container that is http://0.0.0.0:…)."""
-    return urlsplit(url).hostname or "127.0.0.1"
+    """The address that a service binds to: `MT_BIND_HOST` (0.0.0.0 in a container), else the host of its own URL."""
+    return os.environ.get("MT_BIND_HOST") or urlsplit(url).hostname or "127.0.0.1"

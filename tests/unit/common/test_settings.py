@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from pydantic import ValidationError
 
-from libs.common.settings import PlatformSettings
+from libs.common.settings import PlatformSettings, host_of
 
 TOKEN = "t" * 40
 
@@ -51,3 +51,10 @@ def test_an_empty_variable_counts_as_not_set(secrets: Path, monkeypatch: pytest.
     monkeypatch.setenv("MT_ARTIFACTS_URL", "")
     assert read().broker_url == "redis://broker/0"
     assert read().artifacts_url is None
+
+
+def test_a_service_binds_to_its_own_name_unless_told_otherwise(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("MT_BIND_HOST", raising=False)
+    assert host_of("http://gateway:8000") == "gateway"
+    monkeypatch.setenv("MT_BIND_HOST", "0.0.0.0")
+    assert host_of("http://gateway:8000") == "0.0.0.0"
