@@ -5,7 +5,8 @@ PACKAGES ?= more_itertools toolz boltons
 OUT ?= runs/demo
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo up down status test test-full test-containers check format clean
+.PHONY: help install demo up down status test test-full test-containers check format clean \
+	compose-build compose-up compose-down compose-smoke
 
 help:  ## List the commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-15s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -44,6 +45,25 @@ check: install  ## Lint, format, types and import rules
 format: install  ## Format the code and mend what can be mended
 	@$(BIN)/ruff check --fix .
 	@$(BIN)/ruff format .
+
+COMPOSE ?= $(shell docker compose version > /dev/null 2>&1 && echo docker compose || echo docker-compose)
+PROFILE ?= cpu
+PROJECT ?= model-training
+COMPOSED = $(COMPOSE) -p $(PROJECT) -f deploy/docker-compose.yml --profile $(PROFILE)
+
+compose-build:  ## Build the images (BUILD_OPTIONS and TARGETS: docs/guide/compose.md)
+	@deploy/images/build $(TARGETS)
+
+compose-up:  ## Start the platform in containers (PROFILE=cpu or gpu) and wait until it is healthy
+	@$(PYTHON) deploy/compose/make_secrets.py
+	@$(COMPOSED) up -d --no-build
+	@$(PYTHON) deploy/compose/wait.py $(PROJECT)
+
+compose-down:  ## Stop the containers; volumes stay
+	@$(COMPOSED) down
+
+compose-smoke: compose-up  ## Run a small pipeline and an answer from each arm inside the containers
+	@$(COMPOSED) run --rm --entrypoint python client /smoke/smoke.py
 
 clean:  ## Remove what was built; runs/ and the data directory stay
 	rm -rf .venv build dist *.egg-info .pytest_cache .ruff_cache .hypothesis
