@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from typing import Annotated, Any, cast, get_args
 
@@ -12,8 +13,9 @@ from model_training.cli.console import err, out, print_json, print_table, size, 
 from model_training.client.client import Client
 from model_training.contracts.keys import ApiKey, Project, ProjectCreate, ProjectUpdate, Quotas, Scope
 from model_training.errors import UserError
+from model_training.home import Home, default_home, write_private
 
-keys = typer.Typer(help="Make, list and revoke API keys.", no_args_is_help=True)
+keys = typer.Typer(help="Make, list, rotate and revoke API keys.", no_args_is_help=True)
 projects = typer.Typer(help="Make, list and change projects.", no_args_is_help=True)
 
 AsJson = Annotated[bool, typer.Option("--json", help="For programs.")]
@@ -26,6 +28,7 @@ RunningJobs = Annotated[int | None, typer.Option("--max-running-jobs", min=0, he
 Storage = Annotated[int | None, typer.Option("--max-storage-bytes", min=0, help="Bytes of files at most.")]
 
 SCOPES = get_args(Scope)
+SELF = "self"
 UNITS_S = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 
 
@@ -68,6 +71,29 @@ def list_keys(project: ProjectOption = None, as_json: AsJson = False) -> None:
         ((key.id, key.name, ", ".join(key.scopes), _state(key)) for key in found),
         "There are no keys.",
     )
+
+
+@keys.command("rotate")
+def rotate_key(
+    key_id: Annotated[str, typer.Argument(help="A key's id, key_…; `self` is the one in use.")] = SELF,
+    overlap: Annotated[str, typer.Option(help="How long the old secret works: 24h, 30m, 0s.")] = "24h",
+) -> None:
+    """Give a key a new secret. It is printed once, unless it is this machine's own: that is put where `mt` finds it."""
+    with Client() as client:
+        key = client.keys.rotate(key_id, _seconds(overlap, "--overlap", least=0) or 0)
+    if key.key is None:
+        raise UserError(
+            f"{key.id} was rotated, but its new secret was lost with a broken connection.",
+            hint="Rotate it again before the overlap ends.",
+        )
+    err.print(f"{key.id} has a new secret. The old one works until {when(key.overlap_until)}.")
+    home = Home(default_home())
+    is_own = key_id == SELF and not (os.environ.get("MT_API_KEY") or os.environ.get("MT_GATEWAY_URL"))
+    if is_own and home.api_key_file.exists():
+        write_private(home.api_key_file, f"{key.key}\n")
+        err.print(f"It is in {home.api_key_file}.", soft_wrap=True)
+    else:
+        out.print(Text(key.key), soft_wrap=True)
 
 
 @keys.command("revoke")
@@ -178,10 +204,10 @@ def _state(key: ApiKey) -> str:
     return f"until {when(key.expires_at)}" if key.expires_at else "active"
 
 
-def _seconds(text: str | None) -> int | None:
+def _seconds(text: str | None, option: str = "--expires", *, least: int = 1) -> int | None:
     if text is None:
         return None
     found = re.fullmatch(r"(\d+)([smhd])", text.strip())
-    if found is None or int(found[1]) == 0:
-        raise UserError(f"--expires {text!r} is no length of time.", hint="Write it like 30d, 12h or 90m.")
+    if found is None or int(found[1]) < least:
+        raise UserError(f"{option} {text!r} is no length of time.", hint="Write it like 30d, 12h or 90m.")
     return int(found[1]) * UNITS_S[found[2]]

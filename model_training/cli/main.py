@@ -21,6 +21,7 @@ from model_training.cli import (
     rag,
     sweeps,
 )
+from model_training.cli.audit import audit
 from model_training.cli.chat import chat
 from model_training.cli.compare import compare
 from model_training.cli.console import out
@@ -77,6 +78,7 @@ app.add_typer(models.app, name="models", rich_help_panel=LOOK)
 app.add_typer(alerts.app, name="alerts", rich_help_panel=LOOK)
 app.add_typer(monitor.app, name="monitor", rich_help_panel=LOOK)
 app.add_typer(keys.keys, name="keys", rich_help_panel=LOOK)
+app.command(rich_help_panel=LOOK)(audit)
 app.add_typer(keys.projects, name="projects", rich_help_panel=LOOK)
 
 

@@ -15,7 +15,7 @@ from model_training.client.resources.files import Files
 from model_training.client.resources.fine_tuning import FineTuning
 from model_training.client.resources.indexes import Indexes
 from model_training.client.resources.jobs import Jobs
-from model_training.client.resources.keys import Keys, Projects
+from model_training.client.resources.keys import Audit, Keys, Projects
 from model_training.client.resources.models import Models
 from model_training.client.resources.monitoring import Monitoring
 from model_training.client.resources.pipelines import Pipelines
@@ -63,6 +63,7 @@ class Client:
         self.models = Models(self.transport)
         self.keys = Keys(self.transport)
         self.projects = Projects(self.transport)
+        self.audit = Audit(self.transport)
         self.chat = Chat(self.transport)
         self.monitoring = Monitoring(self.transport)
         self.alerts = Alerts(self.transport)

@@ -12,7 +12,8 @@ from model_training.contracts.base import WHOLE, Name, Number, Reference, Reply,
 Scope = Literal["read", "submit", "infer", "admin"]
 """`read` looks, `submit` creates and steers, `infer` asks models, `admin` manages keys, projects and configuration."""
 
-YEAR_S = 366 * 24 * 3600
+DAY_S = 24 * 3600
+YEAR_S = 366 * DAY_S
 
 
 class ApiKeyCreate(Wire):
@@ -40,12 +41,23 @@ class ApiKey(Reply):
     created_at: datetime
     expires_at: datetime | None = None
     revoked_at: datetime | None = None
+    overlap_until: datetime | None = Field(
+        default=None, description="Until when the secret before the last rotation works too."
+    )
 
 
 class NewApiKey(ApiKey):
     """A key just made. `key` is shown this once; a repeated request with the same Idempotency-Key shows None."""
 
     key: str | None = Field(default=None, examples=["mt-…"])
+
+
+class ApiKeyRotate(Wire):
+    """Give a key a new secret."""
+
+    overlap_s: Annotated[int, Field(ge=0, le=30 * DAY_S), WHOLE] = Field(
+        default=DAY_S, description="Seconds for which the old secret goes on working; 0 ends it at once."
+    )
 
 
 class Quotas(Wire):

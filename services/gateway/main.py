@@ -23,6 +23,7 @@ from services.gateway.adapters.postgres_listener import JobListener
 from services.gateway.adapters.valkey_buckets import ValkeyBuckets
 from services.gateway.api import (
     alerts,
+    audit,
     chat,
     comparison_views,
     config,
@@ -43,6 +44,7 @@ from services.gateway.api import (
 )
 from services.gateway.api.admission import Admission
 from services.gateway.api.dependencies import Gateway
+from services.gateway.service import audit as auditing
 from services.gateway.service.feeds import Feeds
 from services.gateway.service.files import FileService
 from services.gateway.service.keyring import Keyring
@@ -68,6 +70,7 @@ ROUTES = (
     keys,
     projects,
     config,
+    audit,
 )
 
 IDLE_TRANSACTION_S = 60.0
@@ -86,6 +89,7 @@ def build(settings: GatewaySettings) -> FastAPI:
     """The application with everything wired. Nothing is connected and no thread runs before it is served."""
     database = Database(settings.database_url, pool_size=POOL_SIZE, overflow=0)
     database.end_idle_transactions(after_s=IDLE_TRANSACTION_S)
+    auditing.install(database)
     listener = JobListener(settings.database_url)
     buckets = ValkeyBuckets(settings.broker_url)
     token = settings.internal_token.get_secret_value()

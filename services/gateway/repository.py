@@ -40,29 +40,6 @@ def ensure_project(session: Session, project_id: str, name: str) -> None:
     session.execute(insert(ProjectRow).values(id=project_id, name=name).on_conflict_do_nothing())
 
 
-def ensure_key(session: Session, key: ApiKeyRow) -> None:
-    """Store a key if its digest is not known yet."""
-    values = {
-        "id": key.id,
-        "project_id": key.project_id,
-        "name": key.name,
-        "digest": key.digest,
-        "scopes": key.scopes,
-    }
-    session.execute(insert(ApiKeyRow).values(values).on_conflict_do_nothing())
-
-
-def find_key(session: Session, digest: str) -> ApiKeyRow | None:
-    """The key of a digest, unless it is revoked or has expired."""
-    return session.scalars(
-        select(ApiKeyRow).where(
-            ApiKeyRow.digest == digest,
-            ApiKeyRow.revoked_at.is_(None),
-            ApiKeyRow.expires_at.is_(None) | (ApiKeyRow.expires_at > func.now()),
-        )
-    ).one_or_none()
-
-
 def get(session: Session, table: type[Row], project_id: str, id: str) -> Row | None:
     """A row of a project by its id."""
     return session.scalars(_by_id(table), {"id": id, "project_id": project_id}).one_or_none()

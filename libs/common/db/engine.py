@@ -29,12 +29,12 @@ class Database:
     def __init__(self, url: str, *, pool_size: int = 5, overflow: int = 10) -> None:
         self.engine = create_engine(url, pool_size=pool_size, max_overflow=overflow)
         _ping_when_idle(self.engine)
-        self._sessions = sessionmaker(self.engine, expire_on_commit=False)
+        self.sessions = sessionmaker(self.engine, expire_on_commit=False)
 
     @contextmanager
     def session(self) -> Generator[Session]:
         """One transaction: committed when the block ends, rolled back when it raises."""
-        with self._sessions.begin() as session:
+        with self.sessions.begin() as session:
             yield session
 
     def end_idle_transactions(self, after_s: float) -> None:

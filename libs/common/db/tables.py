@@ -37,7 +37,7 @@ class ProjectRow(Base):
 
 
 class ApiKeyRow(Base):
-    """A key, as its HMAC only."""
+    """A key, as its HMAC only. Until `overlap_until` the secret before the last rotation (the last of the old) works too."""
 
     __tablename__ = "api_keys"
     id: Mapped[str] = mapped_column(primary_key=True)
@@ -48,6 +48,9 @@ class ApiKeyRow(Base):
     created_at: Mapped[datetime] = mapped_column(server_default=func.now())
     expires_at: Mapped[datetime | None]
     revoked_at: Mapped[datetime | None]
+    old_digests: Mapped[list[str]] = mapped_column(server_default=text("'{}'"))
+    overlap_until: Mapped[datetime | None]
+    __table_args__ = (Index("ix_api_keys_old_digests", "old_digests", postgresql_using="gin"),)
 
 
 class FileRow(Base):
@@ -203,6 +206,25 @@ class IdempotencyRow(Base):
     status: Mapped[int]
     response: Mapped[Json]
     created_at: Mapped[datetime] = mapped_column(server_default=func.now())
+
+
+class AuditRow(Base):
+    """Who changed what. Rows are only added; a trigger refuses the rest. `actor` is a key's id."""
+
+    __tablename__ = "audit_log"
+    id: Mapped[str] = mapped_column(primary_key=True)
+    at: Mapped[datetime] = mapped_column(server_default=text("clock_timestamp()"))
+    project_id: Mapped[str]
+    actor: Mapped[str]
+    action: Mapped[str]
+    target: Mapped[str]
+    operation: Mapped[str] = mapped_column(server_default="")
+    request_id: Mapped[str | None]
+    data: Mapped[Json] = mapped_column(server_default=text("'{}'::jsonb"))
+    __table_args__ = (
+        Index("ix_audit_log_target", "target", "id"),
+        Index("ix_audit_log_actor", "actor", "id"),
+    )
 
 
 class ArtifactRow(Base):

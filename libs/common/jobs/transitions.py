@@ -52,7 +52,7 @@ def create(
     input_hash: str | None = None,
     created_by: str | None = None,
 ) -> JobRow:
-    """A new job, queued, with its first event and its doorbell in the outbox: all of it or nothing.
+    """A new job, queued, with its first event, its doorbell in the outbox and its line in the audit log, or nothing.
 
     Args:
         priority: added to the project's; the higher sum runs first.
@@ -87,6 +87,10 @@ _CREATE = select(JobRow).from_statement(
             values (:id, 1, 'info', 'state', 'The job is queued.', :data, clock_timestamp())
         ), doorbell as (
             insert into outbox (job_id, queue) select :id, :kind where :rings
+        ), audit as (
+            insert into audit_log (id, project_id, actor, action, target)
+            select 'aud_' || split_part(:id, '_', 2), :project_id, :created_by, 'job.created', :id
+            where :created_by is not null
         )
         insert into jobs (
             id, project_id, kind, state, spec, metadata, max_attempts, last_sequence, priority, pipeline_id, input_hash,
@@ -98,6 +102,7 @@ _CREATE = select(JobRow).from_statement(
     """).bindparams(
         bindparam("id", type_=String),
         bindparam("kind", type_=String),
+        bindparam("created_by", type_=String),
         bindparam("rings", type_=Boolean),
         bindparam("spec", type_=JSONB),
         bindparam("meta", type_=JSONB),

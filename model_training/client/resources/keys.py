@@ -1,12 +1,14 @@
-"""API keys, and the projects that they belong to. All of it needs a key with the scope `admin`, but for reading projects."""
+"""API keys, what was done with them, and their projects. All of it needs the scope `admin`, but for reading projects."""
 
 from __future__ import annotations
 
 from model_training.client.transport import Transport
+from model_training.contracts.audit import AuditEntry
 from model_training.contracts.base import Deleted, Page
 from model_training.contracts.keys import (
     ApiKey,
     ApiKeyCreate,
+    ApiKeyRotate,
     NewApiKey,
     Project,
     ProjectCreate,
@@ -38,9 +40,26 @@ class Keys:
         params = {"project": project, "after": after, "limit": limit}
         return self._transport.get(Page[ApiKey], "/v1/api_keys", params)
 
+    def rotate(self, key_id: str, overlap_s: int) -> NewApiKey:
+        """Give a key a new secret; the old one works for `overlap_s` seconds more. `self` is the key that asks."""
+        body = ApiKeyRotate(overlap_s=overlap_s)
+        return self._transport.create(NewApiKey, f"/v1/api_keys/{key_id}/rotate", body)
+
     def revoke(self, key_id: str) -> Deleted:
         """End a key for good; it stays in the list."""
         return self._transport.delete(Deleted, f"/v1/api_keys/{key_id}")
+
+
+class Audit:
+    """`/v1/audit`."""
+
+    def __init__(self, transport: Transport) -> None:
+        self._transport = transport
+
+    def list(self, *, after: str | None = None, limit: int = 100, **where: str | None) -> Page[AuditEntry]:
+        """One page, newest first. `where`: actor, action, target or project, and what it must be."""
+        params = {"after": after, "limit": limit, **where}
+        return self._transport.get(Page[AuditEntry], "/v1/audit", params)
 
 
 class Projects:

@@ -50,6 +50,8 @@ def _element(text: _Text, number: int) -> Record:
         return Record(number, _broken(error.msg))
     except RecursionError:
         return Record(number, _broken("it is nested too deeply"))
+    except ValueError:  # Python reads no number of more than some thousand digits
+        return Record(number, _broken("a number has too many digits"))
     if constants:
         return Record(number, RowError(f"{constants[0]} is not JSON"))
     if length > MAX_LINE_BYTES:

@@ -59,6 +59,8 @@ def _decode_or_say_why(line: bytes) -> Any:
         raise RowError(f"broken JSON at column {error.colno}: {error.msg}") from error
     except RecursionError as error:
         raise RowError("the JSON is nested too deeply") from error
+    except ValueError as error:  # Python reads no number of more than some thousand digits
+        raise RowError("a number has too many digits") from error
 
 
 def _refuse_constant(name: str) -> Any:

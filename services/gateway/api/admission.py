@@ -24,6 +24,7 @@ from libs.common.problems import DATABASE_AWAY, database_away, respond_to
 from libs.common.runtime_config import Limits
 from services.gateway.api.dependencies import Gateway
 from services.gateway.domain import Allowance, Principal
+from services.gateway.service import audit
 
 PREFIX = "/v1/"
 METRICS = "/metrics"
@@ -61,7 +62,12 @@ class Admission:
             await _drain(receive)
             await respond_to(request, error)(scope, receive, send)
             return
-        await self._app(scope, body, send)
+        who: Principal | None = getattr(request.state, "principal", None)
+        if who is None:
+            await self._app(scope, body, send)
+            return
+        with audit.on_behalf_of(who, scope):
+            await self._app(scope, body, send)
 
     def _check_address(self, request: Request) -> None:
         host = _hostname(f"//{request.headers.get('host', '')}")

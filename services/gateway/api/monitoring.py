@@ -12,7 +12,7 @@ from libs.common.errors import Unavailable
 from model_training.contracts.base import Page
 from model_training.contracts.monitoring import CanaryRound, History, JobReport, Resources
 from services.gateway.api.dependencies import Admin, After, Gateway, JobId, Limit, Parts, Reader
-from services.gateway.service import jobs
+from services.gateway.service import audit, jobs
 
 router = APIRouter(prefix="/v1/monitoring", tags=["monitoring"])
 
@@ -104,4 +104,6 @@ def ask_monitor(
         )
     except httpx.HTTPError as error:
         raise Unavailable("The monitor does not answer.", hint="`mt status` shows why.") from error
+    if method != "GET" and answer.is_success:
+        audit.note(gateway.database, "monitoring.changed", path.removeprefix("/v1/"), body)
     return Response(answer.content, answer.status_code, media_type=answer.headers.get("content-type"))

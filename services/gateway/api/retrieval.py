@@ -21,6 +21,7 @@ from model_training.contracts.retrieval import (
 from services.gateway import repository
 from services.gateway.api.dependencies import Asker, Gateway, JobId, Parts, Submitter
 from services.gateway.domain import Principal
+from services.gateway.service import audit
 
 router = APIRouter(prefix="/v1/indexes/{index_id}", tags=["indexes"])
 LONG_S = 600.0
@@ -72,4 +73,6 @@ def _forward(
         raise Unavailable(
             "The retrieval service does not answer.", hint="`mt status` shows what runs."
         ) from error
+    if path != "/evaluate" and answer.is_success:
+        audit.note(gateway.database, "index.deleted" if method == "DELETE" else "index.changed", row.id)
     return Response(answer.content, answer.status_code, media_type=answer.headers.get("content-type"))

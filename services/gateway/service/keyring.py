@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from libs.common.auth import key_digest
 from libs.common.db.engine import Database
 from libs.common.errors import Unauthorized
-from services.gateway import repository
+from services.gateway import repository_access
 from services.gateway.domain import ALL_SCOPES, DEFAULT_PROJECT, Allowance, Principal
 from services.gateway.settings import GatewaySettings
 
@@ -63,8 +63,10 @@ class Keyring:
         # Found by its digest: what the time of a look-up tells is the digest's, and without the pepper that says nothing.
         digest = key_digest(token, self._pepper)
         with self._database.session() as session:
-            row = repository.find_key(session, digest)
-        if row is None or not hmac.compare_digest(row.digest, digest):
+            row = repository_access.find_key(session, digest)
+        if row is None or not any(
+            hmac.compare_digest(one, digest) for one in (row.digest, *row.old_digests[-1:])
+        ):
             raise Unauthorized(
                 "The API key is not known, has expired or was revoked.", hint="Check MT_API_KEY."
             )

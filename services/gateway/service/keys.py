@@ -1,7 +1,8 @@
-"""API keys: making and revoking them. A secret is never stored and shown once."""
+"""API keys: making, rotating and revoking them. A secret is never stored and shown once."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 
 from sqlalchemy.orm import Session
@@ -11,10 +12,13 @@ from libs.common.db.tables import ApiKeyRow
 from libs.common.errors import Conflict, Forbidden, InvalidInput, NotFound
 from libs.common.ids import new_id
 from model_training.contracts.base import Deleted, Page
-from model_training.contracts.keys import ApiKey, ApiKeyCreate, NewApiKey
-from services.gateway import repository
+from model_training.contracts.keys import ApiKey, ApiKeyCreate, ApiKeyRotate, NewApiKey
+from services.gateway import repository, repository_access
 from services.gateway.domain import ALL_SCOPES, DEFAULT_PROJECT, Principal
 from services.gateway.settings import GatewaySettings
+
+SELF = "self"
+"""Stands for the id of the key that asks."""
 
 
 def bootstrap(session: Session, settings: GatewaySettings) -> None:
@@ -31,7 +35,7 @@ def bootstrap(session: Session, settings: GatewaySettings) -> None:
             digest=digest,
             scopes=sorted(ALL_SCOPES),
         )
-        repository.ensure_key(session, key)
+        repository_access.ensure_key(session, key)
 
 
 def create(session: Session, principal: Principal, request: ApiKeyCreate, pepper: str) -> NewApiKey:
@@ -42,13 +46,7 @@ def create(session: Session, principal: Principal, request: ApiKeyCreate, pepper
         InvalidInput: the expiry makes no sense.
         NotFound: there is no such project.
     """
-    lacking = sorted(set(request.scopes) - principal.scopes)
-    if lacking:
-        raise Forbidden(
-            f"The key lacks the scope {lacking[0]!r} and cannot grant it.",
-            param="scopes",
-            hint=f"It has: {', '.join(sorted(principal.scopes))}.",
-        )
+    _refuse_more(principal, request.scopes, "scopes")
     project = request.project or principal.project_id
     if repository.project(session, project) is None:
         raise NotFound(
@@ -67,6 +65,50 @@ def create(session: Session, principal: Principal, request: ApiKeyCreate, pepper
     session.flush()
     session.refresh(row)
     return NewApiKey(**describe(row).model_dump(), key=secret)
+
+
+def rotate(
+    session: Session, principal: Principal, key_id: str, request: ApiKeyRotate, pepper: str
+) -> NewApiKey:
+    """Give a key a new secret. The old one goes on working for the overlap, so that whoever uses it can change over.
+
+    Raises:
+        NotFound: there is none of that id.
+        Conflict: it was revoked or has expired.
+        Forbidden: it has a scope that the asking key lacks.
+    """
+    row = repository_access.locked_key(session, _own_if_self(principal, key_id))
+    if row is None:
+        raise _missing(key_id)
+    now = datetime.now(UTC)
+    if row.revoked_at is not None or (row.expires_at is not None and row.expires_at <= now):
+        raise Conflict(f"Key {row.id} has ended.", param="id", hint="Make another one.")
+    _refuse_more(principal, row.scopes, "id")
+    secret = new_api_key()
+    row.old_digests = [*row.old_digests, row.digest]
+    row.digest = key_digest(secret, pepper)
+    row.overlap_until = now + timedelta(seconds=request.overlap_s)
+    repository.tell_of_change(session)
+    session.flush()
+    return NewApiKey(**describe(row).model_dump(), key=secret)
+
+
+def _own_if_self(principal: Principal, key_id: str) -> str:
+    return principal.key_id or key_id if key_id == SELF else key_id
+
+
+def _refuse_more(principal: Principal, scopes: Sequence[str], param: str) -> None:
+    lacking = sorted(set(scopes) - principal.scopes)
+    if lacking:
+        raise Forbidden(
+            f"The key lacks the scope {lacking[0]!r} and cannot grant it.",
+            param=param,
+            hint=f"It has: {', '.join(sorted(principal.scopes))}.",
+        )
+
+
+def _missing(key_id: str) -> NotFound:
+    return NotFound(f"There is no key {key_id!r}.", param="id", hint="GET /v1/api_keys lists them.")
 
 
 def _expiry(request: ApiKeyCreate) -> datetime | None:
@@ -105,7 +147,7 @@ def revoke(session: Session, principal: Principal, key_id: str) -> Deleted:
     """
     row = session.get(ApiKeyRow, key_id)
     if row is None:
-        raise NotFound(f"There is no key {key_id!r}.", param="id", hint="GET /v1/api_keys lists them.")
+        raise _missing(key_id)
     if row.id == principal.key_id:
         raise Conflict(
             "A key cannot revoke itself.", param="id", hint="Make another one and use it to revoke this."
@@ -125,4 +167,5 @@ def describe(row: ApiKeyRow) -> ApiKey:
         created_at=row.created_at,
         expires_at=row.expires_at,
         revoked_at=row.revoked_at,
+        overlap_until=row.overlap_until,
     )

@@ -269,7 +269,8 @@ def _base_of(directory: Path) -> CatalogueEntry:
     config = directory / "adapter_config.json"
     if config.stat().st_size > MAX_CONFIG_BYTES:
         raise InvalidInput(
-            f"adapter_config.json has {config.stat().st_size} bytes; {MAX_CONFIG_BYTES} are allowed.", param="files"
+            f"adapter_config.json has {config.stat().st_size} bytes; {MAX_CONFIG_BYTES} are allowed.",
+            param="files",
         )
     try:
         named = json.loads(config.read_text("utf-8"))["base_model_name_or_path"]

@@ -71,6 +71,8 @@ def _read_row(line: bytes, seen: dict[str, Chunk], result: ChunkFile) -> tuple[s
     except ValidationError as error:
         first = error.errors()[0]
         return ".".join(str(part) for part in first["loc"]) or None, first["msg"]
+    except (ValueError, RecursionError):
+        return None, "not JSON that can be read: nested too deeply, or a number has too many digits"
     if not chunk.text.strip():
         return "text", "the text is empty"
     known = seen.setdefault(chunk.id, chunk)
