@@ -1,7 +1,7 @@
 """Makes the secrets that are missing, a file each: `python3 deploy/compose/make_secrets.py [FOLDER]`. It overwrites nothing.
 
-The standard library only, so that a host needs Python and Docker and nothing else. Containers run as users that the host does
-not know, so the files are readable by all, and the folder by its owner alone: that keeps others on the host out.
+The standard library only, so that a host needs Python and Docker and nothing else. Containers run as users that the host
+does not know, so the files are readable by all, and the folder by its owner alone: that keeps others on the host out.
 """
 
 from __future__ import annotations
