@@ -121,7 +121,8 @@ def _anew(request: ComparisonCreate, of: str) -> ComparisonCreate:
 def prepare(client: Client, config: ComparisonConfig) -> ComparisonCreate:
     """Everything that the comparison needs: index, models, items; the request that names them."""
     tuned = _tuned(client, config) if any("tuned" in arm for arm in config.arms) else None
-    index = _index(client, config) if any("rag" in arm for arm in config.arms) else None
+    searches = any("rag" in arm or "oracle" in arm for arm in config.arms)
+    index = _index(client, config) if searches else None
     names = config.benchmark_suite
     if not names and not config.test_queries and config.evaluation_file is not None:
         names = sorted(suites_in(config.evaluation_file))
@@ -130,7 +131,15 @@ def prepare(client: Client, config: ComparisonConfig) -> ComparisonCreate:
         suites=suites_of(client, names, config.evaluation_file, config.limit),
         test_queries=config.test_queries,
         prompt=prompt_of(client, config.shots, config.examples_file, config.max_tokens),
-        prices=Prices(machine_hour_usd=config.machine_hour_usd, wrong_answer_usd=config.wrong_answer_usd),
+        blocks=config.blocks,
+        stop_early=config.stop_early,
+        budget_usd=config.budget_usd,
+        prices=Prices(
+            machine_hour_usd=config.machine_hour_usd,
+            electricity_kwh_usd=config.electricity_kwh_usd,
+            machine_watts=config.machine_watts,
+            wrong_answer_usd=config.wrong_answer_usd,
+        ),
         profiles=[read_profile(path) for path in config.profiles],
         alpha=config.alpha,
         smallest_useful_difference=config.smallest_useful_difference,
@@ -215,7 +224,10 @@ def make_arms(config: ComparisonConfig, tuned: ModelObject | None, index: str | 
     for arm in config.arms:
         model = models["tuned" if "tuned" in arm else "base"]
         if model is not None:
-            arms.append(ArmSpec(name=arm, model=f"rag:{index}@{model}" if "rag" in arm else model))
+            is_bound = "oracle" in arm
+            name = f"rag:{index}@{model}" if is_bound or "rag" in arm else model
+            arms.append(ArmSpec(name=arm, model=name, passages="right" if is_bound else "searched"))
+    arms += [ArmSpec(name=f"external:{name}", model=f"external:{name}") for name in config.endpoints]
     if not arms:
         raise UserError(
             f"arms = {config.arms}: all of them need a tuned model of {config.base_model}, and there is none.",
@@ -229,6 +241,8 @@ def _print(result: ComparisonResult) -> None:
         _print_arms(result)
     for item in () if result.verdict.items_available else result.answers:
         _print_answers(item)
+    for bound in result.report.bounds:
+        out.print(escape(bound.words), soft_wrap=True)
     verdict = result.verdict
     chosen = f"[bold]{verdict.recommended}[/] ({verdict.confidence}): " if verdict.recommended else ""
     out.print(f"{chosen}{escape(verdict.reason)}", soft_wrap=True)

@@ -11,7 +11,7 @@ from model_training.config.base_config import BaseConfig, Fault, refuse
 from model_training.config.catalogue import find_model, unknown_model_hint
 from model_training.config.evaluation_config import PUBLIC_SUITES, SuiteName
 
-ArmName = Literal["base", "rag", "tuned", "tuned+rag"]
+ArmName = Literal["base", "rag", "tuned", "tuned+rag", "oracle", "tuned+oracle"]
 Query = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=50_000)]
 
 
@@ -39,7 +39,16 @@ class ComparisonConfig(BaseConfig):
     limit: int | None = Field(default=None, ge=1)
     """Use at most so many items of each suite, chosen by `seed`. None uses all."""
     arms: list[ArmName] = Field(default=["base", "rag", "tuned", "tuned+rag"], min_length=1)
-    """Ways to answer: the base alone, the base with retrieval, the tuned model, the tuned model with retrieval."""
+    """Ways to answer: the base alone, the base with retrieval, the tuned model, the tuned model with retrieval. `oracle` and
+    `tuned+oracle` are given the right passages, to show what better search could reach; they are never recommended."""
+    endpoints: list[str] = Field(default=[], max_length=20)
+    """Endpoints of others that answer too, by the name that `mt endpoints add` gave them."""
+    blocks: int = Field(default=1, ge=1, le=20)
+    """Parts that the items are asked in, every arm in each, in random order: drift of the machine hits all arms alike."""
+    stop_early: bool = False
+    """Look after each block, and stop once the verdict is settled. The risk of an error stays `alpha`."""
+    budget_usd: float | None = Field(default=None, ge=0)
+    """Start no further block once the answers have cost so much."""
     base_model: str = "gemma-3-270m"
     """The base of all arms: a name of the catalogue or its hub id."""
     trained_model: str | None = Field(default=None, min_length=1)
@@ -59,6 +68,10 @@ class ComparisonConfig(BaseConfig):
     """Longest answer in tokens."""
     machine_hour_usd: float = Field(default=0.10, ge=0, le=10_000)
     """What an hour of the machine costs in US dollars; the default is a small two-core cloud machine."""
+    electricity_kwh_usd: float = Field(default=0.0, ge=0, le=1e6)
+    """What a kilowatt-hour costs, for a machine of your own; counts with `machine_watts`."""
+    machine_watts: float = Field(default=0.0, ge=0, le=1e6)
+    """What the machine draws while it answers."""
     wrong_answer_usd: float = Field(default=0.0, ge=0, le=1e6)
     """What a wrong answer costs you in US dollars; 0 leaves quality out of the break-even."""
     profiles: list[str] = Field(default=[], max_length=20)
@@ -81,7 +94,7 @@ class ComparisonConfig(BaseConfig):
             raise refuse("is not in the catalogue", unknown_model_hint(value))
         return entry.name
 
-    @field_validator("arms", "benchmark_suite", "test_queries")
+    @field_validator("arms", "benchmark_suite", "test_queries", "endpoints")
     @classmethod
     def _each_once(cls, value: list[str]) -> list[str]:
         for name in value:
@@ -109,5 +122,12 @@ class ComparisonConfig(BaseConfig):
                 "is not set, and there are neither test_queries nor a benchmark_suite: nothing would be asked"
             )
             yield Fault("evaluation_file", rule, None, "Set one of the three.")
+        if (self.stop_early or self.budget_usd is not None) and self.blocks == 1:
+            yield Fault(
+                "blocks", "to stop early, the items must come in several blocks", 1, "Set blocks = 4."
+            )
+        if all("oracle" in arm for arm in self.arms) and not self.endpoints:
+            rule = "all of them are given the right passages, so none can be recommended"
+            yield Fault("arms", rule, self.arms, "Add 'rag'.")
         if self.trained_model is not None and not any("tuned" in arm for arm in self.arms):
             yield Fault("trained_model", "no arm uses it", self.trained_model, "Add 'tuned' to arms.")

@@ -7,33 +7,46 @@ from typing import Annotated, Any, Literal
 
 from pydantic import ConfigDict, Field
 
-from model_training.contracts.base import Metadata, Name, Number, Reference, Reply, Seed, Wire
-from model_training.contracts.evaluations import ItemResult, PromptSpec, SuiteSpec
+from model_training.contracts.base import WHOLE, Flag, Metadata, Name, Number, Reference, Reply, Seed, Wire
+from model_training.contracts.evaluations import ItemResult, Passages, PromptSpec, SuiteSpec
 from model_training.contracts.jobs import JobError, JobProgress, JobState
 
-
-class ArmSpec(Wire):
-    """One way to answer. `evaluation` reuses a finished evaluation; otherwise one is run."""
-
-    name: Annotated[Name, Field(max_length=64)] = Field(examples=["base", "rag", "tuned", "tuned+rag"])
-    model: Reference = Field(examples=["gemma-3-270m"])
-    prompt: PromptSpec | None = None
-    evaluation: Reference | None = None
-
-
 Dollars = Annotated[Number, Field(ge=0, le=1e6)]
+Share = Annotated[Number, Field(ge=0, le=1)]
 
 
 class Prices(Wire):
     """What answering costs, and what changes cost, in US dollars. The default is an hour of a two-core cloud machine."""
 
     machine_hour_usd: Dollars = 0.10
+    electricity_kwh_usd: Dollars = Field(
+        default=0.0, description="For a machine of your own, with its `machine_watts`."
+    )
+    machine_watts: Annotated[Number, Field(ge=0, le=1e6)] = 0.0
     million_prompt_tokens_usd: Dollars = Field(
         default=0.0, description="For a model that is billed by token."
     )
     million_completion_tokens_usd: Dollars = 0.0
     wrong_answer_usd: Dollars = Field(
         default=0.0, description="What a wrong answer costs you; 0 leaves quality out of the break-even."
+    )
+
+
+class ArmSpec(Wire):
+    """One way to answer. `evaluation` reuses a finished evaluation; otherwise one is run.
+
+    With `passages: right` it is a bound: it shows what perfect retrieval would reach, and is never recommended.
+    """
+
+    name: Annotated[Name, Field(max_length=64)] = Field(examples=["base", "rag", "tuned", "tuned+rag"])
+    model: Reference = Field(
+        examples=["gemma-3-270m"], description="Also `external:<name>`, an endpoint of somebody else."
+    )
+    prompt: PromptSpec | None = None
+    evaluation: Reference | None = None
+    passages: Passages = "searched"
+    prices: Prices | None = Field(
+        default=None, description="Where they are not the comparison's; an endpoint's own if it has some."
     )
 
 
@@ -51,6 +64,12 @@ class Profile(Wire):
     questions_per_month: Annotated[Number, Field(gt=0, le=1e12)] = 10_000
     changes_per_month: Annotated[Number, Field(ge=0, le=1e6)] = Field(
         default=1.0, description="How often the library changes, and training and index are renewed."
+    )
+    training_renewed: Share = Field(
+        default=1.0, description="Share of the training paid again at each change."
+    )
+    indexing_renewed: Share = Field(
+        default=1.0, description="Share of the indexing paid again at each change; only changed passages are."
     )
     max_latency_p95_s: Annotated[Number, Field(gt=0, le=1e6)] | None = Field(
         default=None, description="An arm that is slower is no choice."
@@ -81,6 +100,18 @@ class ComparisonCreate(Wire):
     )
     alpha: Annotated[Number, Field(gt=0, lt=0.5)] = 0.05
     smallest_useful_difference: Annotated[Number, Field(gt=0, lt=1)] = 0.05
+    blocks: Annotated[int, Field(ge=1, le=20), WHOLE] = Field(
+        default=1,
+        description="Parts that the items are asked in, every arm in each part and in random order, "
+        "so that drift of the machine hits all arms alike.",
+    )
+    stop_early: Flag = Field(
+        default=False,
+        description="Look after each of the `blocks`, and stop once the verdict is settled; the error stays alpha.",
+    )
+    budget_usd: Dollars | None = Field(
+        default=None, description="Start no further block once the answers have cost so much."
+    )
     training_job: Reference | None = Field(
         default=None, description="Whose time and cost count for the tuned arms."
     )
@@ -121,6 +152,8 @@ class ArmResult(Reply):
     """What training and indexing cost, once per version of the library."""
     cost_per_correct_usd: float | None = None
     """Cost of the answers by right answers; None where none is right."""
+    evaluations: list[str] = []
+    """All of them, where the items were asked in blocks."""
 
 
 class PairResult(Reply):
@@ -139,6 +172,35 @@ class PairResult(Reply):
     only_a: int | None = None
     """Items that only `a` got right; None for scores."""
     only_b: int | None = None
+
+
+class Bound(Reply):
+    """An arm that was given the right passages, beside the one that has to search for them."""
+
+    arm: ArmResult
+    of: str | None = None
+    """The arm of the same model that searches, if there is one; `pair` is the bound less that arm."""
+    pair: PairResult | None = None
+    not_found: int | None = None
+    """Items that the bound gets right and the searching arm wrong."""
+    not_used: int | None = None
+    """Items that are wrong though the right passage was there."""
+    words: str
+
+
+class Look(Reply):
+    """What was seen when a part of the items was in."""
+
+    block: int
+    of: int
+    items: int
+    level: float
+    """The p-value, before adjustment for several pairs, that counts as real at this look."""
+    recommended: str | None = None
+    confidence: str
+    cost_usd: float
+    stopped: Literal["decided", "budget", "end"] | None = None
+    """Why no further items were asked; None: the next block was."""
 
 
 class Verdict(Reply):
@@ -264,6 +326,9 @@ class ComparisonReport(Reply):
     """Arms that no other arm beats in rate, 95th percentile of time and cost at once."""
     findings: list[Finding] = []
     deployment: Deployment | None = None
+    bounds: list[Bound] = []
+    looks: list[Look] = []
+    """When the growing data were looked at; empty where that was not asked for."""
     leaked: list[str] = []
     """Items whose question was found in a passage that retrieval returned: then there is no verdict."""
 

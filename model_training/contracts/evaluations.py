@@ -112,6 +112,17 @@ class PromptSpec(Wire):
     temperature: Annotated[Number, Field(ge=0, le=2)] = 0.0
 
 
+Passages = Literal["searched", "right"]
+"""What a model behind an index is shown: what the search finds, or only passages about the function that is asked about."""
+
+
+class Part(Wire):
+    """One of several parts of the items, to be asked at different times. Items of one group lie in the same part."""
+
+    number: Annotated[int, Field(ge=1, le=100), WHOLE]
+    of: Annotated[int, Field(ge=1, le=100), WHOLE]
+
+
 class EvaluationCreate(Wire):
     """Evaluate one model: a base, a tuned id, or `rag:<index>@<model>`."""
 
@@ -121,6 +132,11 @@ class EvaluationCreate(Wire):
     samples: Annotated[int, Field(ge=1, le=200), WHOLE] = Field(
         default=1, description="Answers to each question, for pass@k and pass^k; needs a temperature above 0."
     )
+    passages: Passages = Field(
+        default="searched",
+        description="`right` searches among the passages about the function asked alone: what perfect retrieval is worth.",
+    )
+    part: Part | None = Field(default=None, description="Ask a part of the items only.")
     fresh: bool = Field(
         default=False,
         description="Ask every question anew, though its answer is kept: to measure time and cost.",

@@ -16,6 +16,7 @@ from services.evaluator.adapters.gateway_http import GatewayModels
 from services.evaluator.adapters.response_cache import ResponseCache
 from services.evaluator.grading import Grader
 from services.evaluator.metrics import signatures
+from services.evaluator.parts import items_of_part
 from services.evaluator.prompts import ModelTraits, PromptBuilder
 from services.evaluator.sandbox.pool import Sandbox
 from services.evaluator.service import CONCURRENCY, Ask, Evaluation
@@ -100,7 +101,7 @@ def _items(request: EvaluationCreate, files: dict[str, str], folder: Path | None
                 )
             seen.add(item.id)
             items.append(item)
-    return items
+    return items if request.part is None else items_of_part(items, request.part, request.seed)
 
 
 def _examples(request: EvaluationCreate, files: dict[str, str]) -> list[TrainingRow]:

@@ -36,6 +36,8 @@ class ModelTraits:
     base: str
     is_tuned: bool
     is_retrieval: bool
+    right_passages: bool = False
+    """Whether retrieval is told which function an item is about."""
 
     @property
     def is_instructed(self) -> bool:
@@ -54,6 +56,8 @@ class Question:
     stop: tuple[str, ...] = ()
     temperature: float = 0.0
     seed: int = 0
+    about: str | None = None
+    """A function: passages about anything else are not retrieved."""
 
     @property
     def text(self) -> str:
@@ -97,7 +101,10 @@ class PromptBuilder:
             for turn in (("user", row.question), ("assistant", row.answer))
         ]
         return Question(
-            messages=(*turns, ("user", item.question)), max_tokens=tokens, temperature=self._spec.temperature
+            messages=(*turns, ("user", item.question)),
+            max_tokens=tokens,
+            temperature=self._spec.temperature,
+            about=item.group if self._traits.right_passages else None,
         )
 
     def examples_for(self, item: EvaluationItem) -> list[TrainingRow]:
@@ -145,8 +152,9 @@ class PromptBuilder:
             how = "No examples: the model follows instructions"
         else:
             how = "No examples, though the model was never instructed: name an examples_file to show some"
+        which = "passages about the very function asked" if self._traits.right_passages else "passages"
         retrieval = (
-            "; passages from the index are put into the last message" if self._traits.is_retrieval else ""
+            f"; {which} from the index are put into the last message" if self._traits.is_retrieval else ""
         )
         return f"{how}{retrieval}. Temperature {self._spec.temperature:g}."
 

@@ -61,7 +61,8 @@ class EvaluateHandler:
             "request": wanted.model_dump(mode="json"),
             "files": files,
             "project": job.project_id,
-            "traits": self._traits(session, job.project_id, wanted.model),
+            "traits": self._traits(session, job.project_id, wanted.model)
+            | {"right_passages": wanted.passages == "right"},
             "fingerprint": self._fingerprint(session, job.project_id, wanted.model),
             "done": repository.done_ids(session, job.id),
         }

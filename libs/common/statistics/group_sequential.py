@@ -53,7 +53,12 @@ def bounds(alpha: float, fractions: Sequence[float]) -> list[float]:
         ValueError: fractions that do not rise, or lie outside (0, 1].
     """
     _check(fractions)
-    return [float(row[0]) for row in _bounds(np.array([alpha]), tuple(fractions))]
+    return list(_bounds_of(alpha, tuple(fractions)))
+
+
+@lru_cache(maxsize=256)
+def _bounds_of(alpha: float, fractions: tuple[float, ...]) -> tuple[float, ...]:
+    return tuple(float(row[0]) for row in _bounds(np.array([alpha]), fractions))
 
 
 def nominal_level(bound: float) -> float:

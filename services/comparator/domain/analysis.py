@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
+from libs.common.errors import InvalidInput
 from model_training.contracts.comparisons import (
     ArmResult,
+    Bound,
     BreakEven,
     ComparisonCreate,
     Finding,
     KindResult,
+    Look,
     PairResult,
     Profile,
     ProfileResult,
@@ -19,6 +22,7 @@ from model_training.contracts.comparisons import (
 )
 from model_training.contracts.evaluations import ItemResult
 from services.comparator.domain.arms import Arm, PairedItems, pair
+from services.comparator.domain.bounds import bound_of, split
 from services.comparator.domain.break_even import break_evens
 from services.comparator.domain.case import Case
 from services.comparator.domain.costs import cost_notes
@@ -26,6 +30,7 @@ from services.comparator.domain.economics import Setup
 from services.comparator.domain.findings import find, proposals
 from services.comparator.domain.kinds import by_kind
 from services.comparator.domain.leaks import leaked_items
+from services.comparator.domain.looks import Looks, look_notes
 from services.comparator.domain.notes import evidence_notes
 from services.comparator.domain.profiles import judge
 from services.comparator.domain.results import arm_result, primary_pairs, secondary_pairs
@@ -46,6 +51,7 @@ class Analysis:
     findings: list[Finding]
     proposals: list[dict[str, str]]
     leaked: list[str]
+    bounds: list[Bound]
 
 
 def analyse(
@@ -56,6 +62,8 @@ def analyse(
     setup: Setup | None = None,
     free: Mapping[str, Sequence[ItemResult]] | None = None,
     profiles: Sequence[Profile] = (),
+    looks: Sequence[Look] = (),
+    seen: Looks | None = None,
 ) -> Analysis:
     """Pair the answers, test the differences and decide.
 
@@ -64,15 +72,16 @@ def analyse(
         setup: what training and indexing took; None if nothing of it is known.
         free: by arm, answers to questions without a reference; shown, and never graded.
         profiles: uses to judge the arms in, beside those of the request.
+        looks: what was seen while the items came in, and `seen`, the items of each look.
 
     Raises:
-        InvalidInput: the arms did not answer the same items.
+        InvalidInput: the arms did not answer the same items, or none of them may be chosen.
     """
-    paired = pair(arms)
+    paired, bounds = _paired(arms)
     free, setup = free or {}, setup or Setup()
     results = [arm_result(arm, paired, request.prices, free.get(arm.name, ()), setup) for arm in paired.arms]
     graded = bool(paired.ids)
-    primary = primary_pairs(paired) if graded else []
+    primary = primary_pairs(paired, seen) if graded else []
     secondary = secondary_pairs(paired, request.seed) if graded else []
     case = Case(
         arms=results,
@@ -85,6 +94,7 @@ def analyse(
     verdict = spoilt(case, leaked) if leaked else decide(case)
     trained_s = setup.training_s if any(arm.is_tuned for arm in arms) else None
     notes = [
+        *look_notes(looks),
         *verdict.notes,
         *evidence_notes(case, paired, secondary, verdict),
         *cost_notes(results, trained_s, request.prices),
@@ -95,17 +105,43 @@ def analyse(
         arms=results,
         pairs=[evidence.result for evidence in primary] + secondary,
         verdict=verdict.model_copy(update={"notes": notes}),
-        items=side_by_side(paired) + _free_side_by_side(free),
+        items=side_by_side(paired, bounds) + _free_side_by_side(free),
         break_even=break_evens(paired, setup, request.prices, request.seed),
         kinds=by_kind(paired, alpha=request.alpha, smallest_useful=request.smallest_useful_difference),
         profiles=[judge(use, paired, results, setup, request.prices, request.seed) for use in uses],
         findings=find(paired, subject),
         proposals=proposals(paired, subject),
         leaked=leaked,
+        bounds=[bound_of(arm, paired, request.prices) for arm in bounds],
     )
 
 
-def side_by_side(paired: PairedItems) -> list[SideBySide]:
+def verdict_so_far(request: ComparisonCreate, arms: Sequence[Arm], seen: Looks) -> Verdict:
+    """The decision alone, on the items that are in."""
+    paired, _ = _paired(arms)
+    case = Case(
+        arms=[arm_result(arm, paired, request.prices) for arm in paired.arms],
+        pairs=primary_pairs(paired, seen),
+        alpha=request.alpha,
+        smallest_useful=request.smallest_useful_difference,
+        items_available=None,
+    )
+    return decide(case)
+
+
+def _paired(arms: Sequence[Arm]) -> tuple[PairedItems, list[Arm]]:
+    """The arms that may be chosen over the items that all answered, the bounds too, and the bounds."""
+    chosen, bounds = split(arms)
+    if not chosen:
+        raise InvalidInput(
+            "Every arm is given the right passages, so none can be recommended.",
+            param="arms",
+            hint="Add an arm whose passages are `searched`, or one without retrieval.",
+        )
+    return replace(pair(arms), arms=pair(chosen).arms), bounds
+
+
+def side_by_side(paired: PairedItems, bounds: Sequence[Arm] = ()) -> list[SideBySide]:
     """Each item with every arm's answer, in the common order."""
     return [
         SideBySide(
@@ -113,7 +149,7 @@ def side_by_side(paired: PairedItems) -> list[SideBySide]:
             suite=first.suite,
             question=first.question,
             reference=first.reference,
-            answers={arm.name: arm.items[item_id] for arm in paired.arms},
+            answers={arm.name: arm.items[item_id] for arm in [*paired.arms, *bounds]},
         )
         for item_id, first in zip(paired.ids, paired.of(paired.arms[0]), strict=True)
     ]

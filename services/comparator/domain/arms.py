@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from libs.common.errors import InvalidInput
+from model_training.contracts.comparisons import Prices
 from model_training.contracts.evaluations import ItemResult
 
 RAG_PREFIX = "rag:"
@@ -23,6 +24,12 @@ class Arm:
     machine_s: float | None = None
     prompt_description: str | None = None
     isolation: str | None = None
+    evaluations: Sequence[str] = ()
+    """All of them, where the items were asked in blocks."""
+    is_bound: bool = False
+    """Whether it was given the right passages: shown beside the others, never chosen."""
+    prices: Prices | None = None
+    """Its own, where they are not the comparison's."""
 
     @property
     def effort(self) -> int:

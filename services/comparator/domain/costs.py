@@ -9,7 +9,12 @@ from model_training.contracts.comparisons import ArmResult, Prices
 
 def cost_usd(seconds: float, prices: Prices) -> float:
     """The price of machine time."""
-    return seconds / 3600 * prices.machine_hour_usd
+    return seconds / 3600 * hourly_usd(prices)
+
+
+def hourly_usd(prices: Prices) -> float:
+    """An hour of the machine, its electricity included."""
+    return prices.machine_hour_usd + prices.machine_watts / 1000 * prices.electricity_kwh_usd
 
 
 def cost_notes(arms: Sequence[ArmResult], training_s: float | None, prices: Prices) -> list[str]:
@@ -22,9 +27,7 @@ def cost_notes(arms: Sequence[ArmResult], training_s: float | None, prices: Pric
     if not asked:
         return []
     each = ", ".join(f"{arm.name} {dollars(1000 * arm.cost_usd / arm.n)}" for arm in asked)
-    notes = [
-        f"A thousand questions cost, at {dollars(prices.machine_hour_usd)} an hour of this machine: {each}."
-    ]
+    notes = [f"A thousand questions cost, at {dollars(hourly_usd(prices))} an hour of this machine: {each}."]
     if training_s is not None:
         training = dollars(cost_usd(training_s, prices))
         notes.append(f"Training took {training_s:,.0f} s of machine time, {training}, once per version.")

@@ -23,10 +23,14 @@ class Setup:
 
     def cost_of(self, arm: Arm, prices: Prices) -> float:
         """US dollars for the arm's training and index."""
-        seconds = (self.training_s or 0.0) if arm.is_tuned else 0.0
+        return self.renewal_cost_of(arm, prices, training=1.0, indexing=1.0)
+
+    def renewal_cost_of(self, arm: Arm, prices: Prices, *, training: float, indexing: float) -> float:
+        """US dollars for these shares of the arm's training and index: what one change of the library costs."""
+        seconds = training * (self.training_s or 0.0) if arm.is_tuned else 0.0
         if arm.model.startswith(RAG_PREFIX):
             index = arm.model.removeprefix(RAG_PREFIX).partition("@")[0]
-            seconds += self.indexing_s.get(index, 0.0)
+            seconds += indexing * self.indexing_s.get(index, 0.0)
         return cost_usd(seconds, prices)
 
 
@@ -34,9 +38,9 @@ def answer_costs(arm: Arm, items: PairedItems, prices: Prices) -> Floats:
     """US dollars of each answer, shape (items,): its share of the evaluation's machine time, and its tokens.
 
     Answers overlap, so their latencies add up to more than the machine was busy; each gets the share of the
-    evaluation's own time that its latency has in all latencies.
+    evaluation's own time that its latency has in all latencies. An arm with prices of its own is counted by those.
     """
-    answers = items.of(arm)
+    answers, prices = items.of(arm), arm.prices or prices
     latencies = np.array([answer.latency_s for answer in answers], dtype=np.float64)
     total = float(sum(item.latency_s for item in arm.items.values()))
     busy_s = latencies * (arm.machine_s / total) if arm.machine_s is not None and total > 0 else latencies

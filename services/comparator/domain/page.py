@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from model_training.contracts.comparisons import ArmResult, ComparisonReport, SideBySide
+from model_training.contracts.comparisons import ArmResult, Bound, ComparisonReport, SideBySide
 from model_training.contracts.evaluations import ItemResult
 from services.comparator.domain.charts import (
     Axis,
@@ -67,6 +67,7 @@ class Page:
     graded: bool
     rate_axis: Axis
     arms: list[tuple[ArmResult, Bar]]
+    bounds: list[tuple[Bound, Bar]]
     primary: PairChart | None
     secondary: list[PairChart]
     suites: list[SuiteChart]
@@ -85,15 +86,19 @@ def build_page(report: ComparisonReport, items: Sequence[SideBySide]) -> Page:
     """The page of a report and its items."""
     graded = bool(report.arms) and report.arms[0].n > 0
     suite_names = list(report.arms[0].suites) if graded else []
-    rates = [arm.ci_high for arm in report.arms]
+    rates = [arm.ci_high for arm in [*report.arms, *(bound.arm for bound in report.bounds)]]
     rates += [arm.suites[name]["ci_high"] for arm in report.arms for name in suite_names]
     axis = rate_axis(max(rates)) if graded else rate_axis(1.0)
     metrics = list(dict.fromkeys(pair.metric for pair in report.pairs))
-    cards = _most_telling([_card(item, [arm.name for arm in report.arms]) for item in items])
+    names = [arm.name for arm in [*report.arms, *(bound.arm for bound in report.bounds)]]
+    cards = _most_telling([_card(item, names) for item in items])
     return Page(
         graded=graded,
         rate_axis=axis,
         arms=[(arm, bar(axis, arm.pass_rate, arm.ci_low, arm.ci_high)) for arm in report.arms],
+        bounds=[
+            (one, bar(axis, one.arm.pass_rate, one.arm.ci_low, one.arm.ci_high)) for one in report.bounds
+        ],
         primary=pair_chart(report, PRIMARY) if PRIMARY in metrics else None,
         secondary=[pair_chart(report, metric) for metric in metrics if metric != PRIMARY],
         suites=[suite_chart(report, name, axis) for name in suite_names],

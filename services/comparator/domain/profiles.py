@@ -90,7 +90,10 @@ def _worth(arm: Arm, items: PairedItems, profile: Profile, setup: Setup, prices:
     answers = items.of(arm)
     right = np.array([answer.correct for answer in answers], dtype=np.float64)
     waited = np.array([answer.latency_s for answer in answers], dtype=np.float64) / 3600
-    renewal = setup.cost_of(arm, prices) * profile.changes_per_month / profile.questions_per_month
+    change = setup.renewal_cost_of(
+        arm, prices, training=profile.training_renewed, indexing=profile.indexing_renewed
+    )
+    renewal = change * profile.changes_per_month / profile.questions_per_month
     columns = np.stack(
         [
             right * profile.right_answer_usd,

@@ -10,6 +10,7 @@ import numpy as np
 
 from libs.common.statistics.bootstrap import bootstrap_difference
 from libs.common.statistics.clusters import design_effect, has_repeats
+from libs.common.statistics.group_sequential import sequential_p
 from libs.common.statistics.intervals import clustered_wilson_interval
 from libs.common.statistics.multiplicity import holm
 from libs.common.statistics.paired import mcnemar_exact, sign_flip
@@ -20,6 +21,7 @@ from model_training.contracts.evaluations import ItemResult
 from services.comparator.domain.arms import Arm, PairedItems
 from services.comparator.domain.costs import cost_usd
 from services.comparator.domain.economics import Setup, answer_costs
+from services.comparator.domain.looks import Looks
 
 PRIMARY = "correct"
 """The metric that the verdict stands on: the share of all items answered correctly."""
@@ -56,7 +58,8 @@ def arm_result(
     correct = [answer.correct for answer in answers]
     interval = clustered_wilson_interval(correct, items.groups if answers else [])
     machine_s = _machine_seconds(arm, asked)
-    cost = float(answer_costs(arm, items, prices).sum()) if answers else cost_usd(machine_s, prices)
+    own = arm.prices or prices
+    cost = float(answer_costs(arm, items, own).sum()) if answers else cost_usd(machine_s, own)
     return ArmResult(
         name=arm.name,
         model=arm.model,
@@ -77,7 +80,14 @@ def arm_result(
         effort=arm.effort,
         fixed_cost_usd=(setup or Setup()).cost_of(arm, prices),
         cost_per_correct_usd=cost / sum(correct) if any(correct) else None,
+        evaluations=list(arm.evaluations),
     )
+
+
+def total_cost_usd(arm: Arm, prices: Prices) -> float:
+    """US dollars of every answer that the arm has given."""
+    everything = PairedItems([arm], list(arm.items), 0)
+    return float(answer_costs(arm, everything, prices).sum())
 
 
 def _suite_numbers(arm: Arm, items: PairedItems) -> dict[str, float]:
@@ -111,9 +121,19 @@ def _mean_score(answers: Sequence[ItemResult], key: str) -> float | None:
     return _mean(values) if values else None
 
 
-def primary_pairs(items: PairedItems) -> list[PairEvidence]:
-    """Every pair on the primary metric, p-values adjusted by Holm over all pairs."""
-    return _adjusted([rate_pair(a, b, items, PRIMARY) for a, b in combinations(items.arms, 2)])
+def primary_pairs(items: PairedItems, looks: Looks | None = None) -> list[PairEvidence]:
+    """Every pair on the primary metric, p-values adjusted by Holm over all pairs.
+
+    Where the growing data were looked at, p-values are adjusted for that first, and intervals hold over all looks.
+    """
+    looks = looks or Looks()
+    pairs = list(combinations(items.arms, 2))
+    evidence = [rate_pair(a, b, items, PRIMARY, level=looks.interval_level) for a, b in pairs]
+    if not looks.ids:
+        return _adjusted(evidence)
+    seen = [items.where(lambda item, ids=ids: item.item_id in ids) for ids in looks.ids]
+    p_values = [[rate_pair(a, b, part, PRIMARY).result.p for part in seen] for a, b in pairs]
+    return _adjusted(evidence, [sequential_p(p, looks.fractions) for p in p_values])
 
 
 def secondary_pairs(items: PairedItems, seed: int) -> list[PairResult]:
@@ -133,14 +153,14 @@ def _graded_by_degree(items: PairedItems) -> bool:
     return any(answer.score != float(answer.correct) for arm in items.arms for answer in items.of(arm))
 
 
-def rate_pair(a: Arm, b: Arm, items: PairedItems, metric: str) -> PairEvidence:
+def rate_pair(a: Arm, b: Arm, items: PairedItems, metric: str, *, level: float = 0.95) -> PairEvidence:
     """The difference in rate, with its interval and an unadjusted test."""
     right_a = np.array([answer.correct for answer in items.of(a)], dtype=bool)
     right_b = np.array([answer.correct for answer in items.of(b)], dtype=bool)
     groups, difference = items.groups, right_b.astype(np.float64) - right_a.astype(np.float64)
     only_a, only_b = int((right_a & ~right_b).sum()), int((right_b & ~right_a).sum())
     p, test = _rate_test(difference, groups, only_a, only_b)
-    interval = paired_rate_interval(right_a.tolist(), right_b.tolist(), groups)
+    interval = paired_rate_interval(right_a.tolist(), right_b.tolist(), groups, level=level)
     result = PairResult(
         a=a.name,
         b=b.name,
@@ -186,8 +206,8 @@ def _score_pair(a: Arm, b: Arm, items: PairedItems, metric: str, seed: int) -> P
     return PairEvidence(result, 0.0, design_effect(score_b - score_a, groups))
 
 
-def _adjusted(pairs: list[PairEvidence]) -> list[PairEvidence]:
-    adjusted = holm([pair.result.p for pair in pairs])
+def _adjusted(pairs: list[PairEvidence], p_values: Sequence[float] | None = None) -> list[PairEvidence]:
+    adjusted = holm(p_values or [pair.result.p for pair in pairs])
     return [
         replace(pair, result=pair.result.model_copy(update={"p_adjusted": p}))
         for pair, p in zip(pairs, adjusted, strict=True)

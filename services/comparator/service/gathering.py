@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Protocol
 
 from libs.common.errors import JobFailure, JobStopped
 from model_training.contracts.chat import ChatMessage, ChatReply
 from model_training.contracts.comparisons import ArmSpec, ComparisonCreate
-from model_training.contracts.evaluations import EvaluationCreate, ItemResult
+from model_training.contracts.evaluations import EvaluationCreate, ItemResult, Part
 from model_training.contracts.jobs import FINAL_STATES, Job, JobState
 from services.comparator.domain.arms import RAG_PREFIX, Arm
+from services.comparator.domain.looks import Looks, orders
 from services.comparator.ports import Platform
 
 QUERIES = "test_queries"
@@ -20,6 +21,10 @@ QUERIES = "test_queries"
 
 UNITS = 1000
 """Steps of the progress bar that the answers take; the report takes the rest."""
+
+
+Enough = Callable[[Sequence[Arm], Looks], bool]
+"""Whether the items that are in will do, so that no further block is asked."""
 
 
 class Context(Protocol):
@@ -42,43 +47,81 @@ class Gatherer:
     poll_s: float = 1.0
     shots: Mapping[str, Sequence[ChatMessage]] = field(default_factory=dict[str, Sequence[ChatMessage]])
     """By arm: turns shown before a free question, for a model that was never instructed."""
+    _collected: dict[str, Arm] = field(default_factory=dict[str, Arm])
+    """By evaluation: what was fetched already."""
 
-    def arms(self) -> list[Arm]:
-        """Every arm with its graded items.
+    def arms(self, enough: Enough | None = None) -> tuple[list[Arm], Looks]:
+        """Every arm with its graded items, and the looks that were taken at them while they came in.
+
+        The items are asked in the request's blocks, every arm in each. With `enough` the next block waits for its answer on
+        those before; without it, all are queued at once.
 
         Raises:
             JobFailure: an evaluation failed or was cancelled.
             JobStopped: a stop was asked for; on cancel, evaluations started here are cancelled too.
         """
-        started = {
-            arm.name: arm.evaluation or self._start(position, arm)
-            for position, arm in enumerate(self.request.arms)
-        }
-        self._wait(started)
-        return [self._collect(arm, started[arm.name]) for arm in self.request.arms]
+        blocks = self.request.blocks
+        started: dict[tuple[int, int], str] = {}
+        if enough is None:
+            for block in range(1, blocks + 1):
+                started |= self._start_block(block)
+            self._wait(started)
+            return self._collect_all(started), Looks()
+        looks = Looks(of=blocks)
+        while True:
+            started |= self._start_block(len(looks.ids) + 1)
+            self._wait(started)
+            arms = self._collect_all(started)
+            everywhere = frozenset.intersection(*(frozenset(arm.items) for arm in arms))
+            looks = Looks((*looks.ids, everywhere), blocks)
+            if enough(arms, looks):
+                return arms, looks
 
-    def _start(self, position: int, arm: ArmSpec) -> str:
+    @property
+    def order(self) -> list[list[str]]:
+        """By block, the arms in the order in which they are asked."""
+        arms = self.request.arms
+        return [
+            [arms[i].name for i in order]
+            for order in orders(len(arms), self.request.blocks, self.request.seed)
+        ]
+
+    def _start_block(self, block: int) -> dict[tuple[int, int], str]:
+        """Queue a block's evaluations; by arm and block, their ids. An arm that names an evaluation has no others."""
+        arms, blocks = self.request.arms, self.request.blocks
+        order = orders(len(arms), blocks, self.request.seed)[block - 1] if blocks > 1 else range(len(arms))
+        asked = [position for position in order if arms[position].evaluation is None]
+        given = {(i, block): arm.evaluation for i, arm in enumerate(arms) if arm.evaluation and block == 1}
+        return given | {(position, block): self._start(position, arms[position], block) for position in asked}
+
+    def _start(self, position: int, arm: ArmSpec, block: int) -> str:
         self._check_stop([])
+        blocks = self.request.blocks
         request = EvaluationCreate(
             model=arm.model,
             suites=self.request.suites,
             prompt=arm.prompt or self.request.prompt,
+            passages=arm.passages,
+            part=Part(number=block, of=blocks) if blocks > 1 else None,
             fresh=True,  # an answer from a cache took no time and cost nothing, which is not what is compared
             seed=self.request.seed,
             metadata={"comparison": self.context.job_id, "arm": arm.name},
         )
-        # The key holds the job and the arm, so that a comparison that starts again finds its evaluations.
-        created = self.platform.create_evaluation(request, f"{self.context.job_id}:{position}")
-        self.context.event(f"Evaluating {arm.name} ({arm.model}) as {created.id}.")
+        # The key holds the job, the arm and the block, so that a comparison that starts again finds its evaluations.
+        key = f"{self.context.job_id}:{position}" + (f":{block}" if blocks > 1 else "")
+        created = self.platform.create_evaluation(request, key)
+        part = f", block {block} of {blocks}," if blocks > 1 else ""
+        self.context.event(f"Evaluating {arm.name} ({arm.model}){part} as {created.id}.")
         return created.id
 
-    def _wait(self, started: Mapping[str, str]) -> None:
-        own = [started[arm.name] for arm in self.request.arms if arm.evaluation is None]
+    def _wait(self, started: Mapping[tuple[int, int], str]) -> None:
+        arms = self.request.arms
+        own = [job_id for (position, _), job_id in started.items() if arms[position].evaluation is None]
         while True:
             self._check_stop(own)
-            jobs = {name: self.platform.job(job_id) for name, job_id in started.items()}
-            for name, job in jobs.items():
-                _refuse_unfinished(name, job)
+            jobs = {key: self.platform.job(job_id) for key, job_id in started.items()}
+            for (position, _), job in jobs.items():
+                _refuse_unfinished(arms[position].name, job)
             if all(job.state is JobState.SUCCEEDED for job in jobs.values()):
                 return
             self._report(jobs)
@@ -92,18 +135,45 @@ class Gatherer:
         if stop is not None:
             raise JobStopped
 
-    def _report(self, jobs: Mapping[str, Job]) -> None:
+    def _report(self, jobs: Mapping[tuple[int, int], Job]) -> None:
         """Progress over all arms, in the words of the one that runs."""
-        open_jobs = {name: job for name, job in jobs.items() if job.state not in FINAL_STATES}
-        running = [name for name, job in open_jobs.items() if job.state is JobState.RUNNING]
+        open_jobs = {key: job for key, job in jobs.items() if job.state not in FINAL_STATES}
+        running = [key for key, job in open_jobs.items() if job.state is JobState.RUNNING]
         speaker = (running or list(open_jobs))[0]
         done = sum(job.progress.fraction for job in open_jobs.values()) + len(jobs) - len(open_jobs)
         waits = [job.progress.eta_s for job in open_jobs.values()]
         eta_s = sum(wait or 0.0 for wait in waits) if None not in waits else None
-        message = f"{speaker}: {jobs[speaker].progress.message or jobs[speaker].state.value}"
-        self.context.progress(int(UNITS * done / len(jobs)), UNITS, message, eta_s)
+        name = self.request.arms[speaker[0]].name
+        part = f", block {speaker[1]} of {self.request.blocks}" if self.request.blocks > 1 else ""
+        message = f"{name}{part}: {jobs[speaker].progress.message or jobs[speaker].state.value}"
+        total = sum(self.request.blocks if arm.evaluation is None else 1 for arm in self.request.arms)
+        self.context.progress(int(UNITS * done / total), UNITS, message, eta_s)
+
+    def _collect_all(self, started: Mapping[tuple[int, int], str]) -> list[Arm]:
+        """Every arm over the blocks that are in."""
+        return [
+            self._merged([self._collect(arm, job_id) for (i, _), job_id in started.items() if i == position])
+            for position, arm in enumerate(self.request.arms)
+        ]
+
+    def _merged(self, parts: Sequence[Arm]) -> Arm:
+        """One arm from its blocks. Its machine time is their sum, where each is known."""
+        seconds = [part.machine_s for part in parts if part.machine_s is not None]
+        return replace(
+            parts[0],
+            items={item_id: item for part in parts for item_id, item in part.items.items()},
+            machine_s=sum(seconds) if len(seconds) == len(parts) else None,
+            evaluations=[part.evaluation for part in parts if part.evaluation],
+            isolation=next((part.isolation for part in parts if part.isolation), None),
+        )
 
     def _collect(self, arm: ArmSpec, evaluation_id: str) -> Arm:
+        known = self._collected.get(evaluation_id)
+        if known is None:
+            known = self._collected[evaluation_id] = self._fetch(arm, evaluation_id)
+        return known
+
+    def _fetch(self, arm: ArmSpec, evaluation_id: str) -> Arm:
         evaluation = self.platform.evaluation(evaluation_id)
         if evaluation.model != arm.model:
             raise JobFailure(
@@ -123,13 +193,21 @@ class Gatherer:
             machine_s=None if any(item.cached for item in items) else evaluation.duration_s,
             prompt_description=evaluation.prompt_description,
             isolation=evaluation.isolation,
+            is_bound=arm.passages == "right",
+            prices=arm.prices,
         )
 
     def bare_arms(self) -> list[Arm]:
         """The arms without graded items, for free questions alone."""
         return [
-            Arm(arm.name, arm.model, prompt_description=self._describe_free(arm)) for arm in self.request.arms
+            Arm(arm.name, arm.model, prompt_description=self._describe_free(arm), prices=arm.prices)
+            for arm in self._free_arms
         ]
+
+    @property
+    def _free_arms(self) -> list[ArmSpec]:
+        """Nobody knows which passages are right for a free question, so bounds are not asked any."""
+        return [arm for arm in self.request.arms if arm.passages == "searched"]
 
     def _describe_free(self, arm: ArmSpec) -> str:
         count = len(self.shots.get(arm.name, ())) // 2
@@ -144,7 +222,7 @@ class Gatherer:
             JobFailure: a model refused to answer or could not be reached.
             JobStopped: a stop was asked for.
         """
-        queries, arms = self.request.test_queries, self.request.arms
+        queries, arms = self.request.test_queries, self._free_arms
         answers: dict[str, list[ItemResult]] = {arm.name: [] for arm in arms}
         total = len(queries) * len(arms)
         for position, query in enumerate(queries):

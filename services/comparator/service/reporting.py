@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from model_training.config.catalogue import find_model
-from model_training.contracts.comparisons import ComparisonCreate, ComparisonReport
+from model_training.contracts.comparisons import ComparisonCreate, ComparisonReport, Look
 from services.comparator.domain.analysis import Analysis
 from services.comparator.domain.arms import RAG_PREFIX, Arm
 from services.comparator.domain.costs import cost_usd
@@ -26,6 +26,8 @@ def compose(
     *,
     training: dict[str, Any],
     environment: dict[str, Any],
+    looks: Sequence[Look] = (),
+    order: Sequence[Sequence[str]] = (),
 ) -> ComparisonReport:
     """The whole report, as `report.json` holds it."""
     return ComparisonReport(
@@ -46,12 +48,16 @@ def compose(
         findings=analysis.findings,
         deployment=deployment(analysis.arms, analysis.verdict, analysis.kinds),
         leaked=analysis.leaked,
+        bounds=analysis.bounds,
+        looks=list(looks),
         rules={
             "primary_metric": PRIMARY,
             "alpha": request.alpha,
             "smallest_useful_difference": request.smallest_useful_difference,
             "seed": request.seed,
             "prices": request.prices.model_dump(mode="json"),
+            "own_prices": {arm.name: arm.prices.model_dump(mode="json") for arm in arms if arm.prices},
+            "order": [list(block) for block in order],
         },
     )
 

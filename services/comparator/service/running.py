@@ -10,13 +10,21 @@ import shutil
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from libs.common.errors import InvalidInput, JobFailure
-from model_training.contracts.comparisons import ComparisonCreate, ComparisonReport, Profile, SideBySide
-from services.comparator.domain.analysis import Analysis, analyse
+from model_training.contracts.comparisons import (
+    ComparisonCreate,
+    ComparisonReport,
+    Look,
+    Profile,
+    SideBySide,
+)
+from services.comparator.domain.analysis import Analysis, analyse, verdict_so_far
 from services.comparator.domain.arms import Arm
 from services.comparator.domain.economics import Setup
+from services.comparator.domain.looks import Looks, look
+from services.comparator.domain.results import total_cost_usd
 from services.comparator.ports import Platform
 from services.comparator.service import reporting
 from services.comparator.service.gathering import Gatherer
@@ -24,6 +32,7 @@ from services.comparator.service.gathering import Gatherer
 REPORT = "report"
 """Name of the directory, inside a job's own, that becomes the artifact."""
 
+T = TypeVar("T")
 Render = Callable[[ComparisonReport, Sequence[SideBySide]], str]
 
 
@@ -80,20 +89,73 @@ def compare(
         JobStopped: a stop was asked for.
     """
     request = plan.request
-    arms = gatherer.arms() if _is_graded(request) else gatherer.bare_arms()
+    watcher = _Watcher(request, gatherer)
+    graded = _is_graded(request)
+    arms, seen = (
+        gatherer.arms(watcher.enough if watcher.is_needed else None)
+        if graded
+        else (gatherer.bare_arms(), Looks())
+    )
     free = gatherer.free_answers() if request.test_queries else {}
     training = reporting.training_facts(platform, request)
     setup = Setup(training.get("seconds"), reporting.indexing_seconds(platform, request))
-    analysis = _analyse(plan, arms, setup, free, profiles)
+    analysis = _analyse(plan, arms, setup, free, profiles, (watcher.looks, seen))
     report = reporting.compose(
         gatherer.context.job_id,
         request,
         analysis,
         arms,
         training=training,
+        looks=watcher.looks,
+        order=gatherer.order if graded and request.blocks > 1 else [],
         environment=machine([arm.isolation for arm in arms if arm.isolation]),
     )
     return Outcome(report, analysis.items, analysis.proposals)
+
+
+class _Watcher:
+    """Looks at the items after each block, and says when they will do."""
+
+    def __init__(self, request: ComparisonCreate, gatherer: Gatherer) -> None:
+        self._request, self._gatherer = request, gatherer
+        self.looks: list[Look] = []
+
+    @property
+    def is_needed(self) -> bool:
+        """Whether there is anything to stop for."""
+        return self._request.blocks > 1 and (self._request.stop_early or self._request.budget_usd is not None)
+
+    def enough(self, arms: Sequence[Arm], seen: Looks) -> bool:
+        """Whether the verdict is settled, or the budget spent, or no block left."""
+        request = self._request
+        items = len(seen.ids[-1])
+        verdict = _explained(lambda: verdict_so_far(request, arms, seen)) if items else None
+        found = look(
+            seen,
+            verdict if request.stop_early else None,
+            items=items,
+            alpha=request.alpha,
+            cost_usd=sum(total_cost_usd(arm, request.prices) for arm in arms),
+            budget_usd=request.budget_usd,
+        )
+        self.looks.append(found)
+        self._gatherer.context.event(
+            f"Block {found.block} of {found.of} is in, {items:,} items: "
+            f"{verdict.reason if verdict else 'nothing was graded yet.'}"
+        )
+        return found.stopped is not None
+
+
+def _explained(work: Callable[[], T]) -> T:
+    """What is wrong with the arms ends the job with its reason.
+
+    Raises:
+        JobFailure: the arms did not answer the same items.
+    """
+    try:
+        return work()
+    except InvalidInput as error:
+        raise JobFailure.of(error) from error
 
 
 def _is_graded(request: ComparisonCreate) -> bool:
@@ -117,15 +179,27 @@ def _is_graded(request: ComparisonCreate) -> bool:
 
 
 def _analyse(
-    plan: Plan, arms: Sequence[Arm], setup: Setup, free: Mapping[str, Any], profiles: Sequence[Profile]
+    plan: Plan,
+    arms: Sequence[Arm],
+    setup: Setup,
+    free: Mapping[str, Any],
+    profiles: Sequence[Profile],
+    looked: tuple[Sequence[Look], Looks],
 ) -> Analysis:
-    available = plan.available(min(len(arm.items) for arm in arms))
-    try:
-        return analyse(
-            plan.request, arms, items_available=available, setup=setup, free=free, profiles=profiles
+    available = plan.available(min(len(arm.items) for arm in arms)) if arms else None
+    looks, seen = looked
+    return _explained(
+        lambda: analyse(
+            plan.request,
+            arms,
+            items_available=available,
+            setup=setup,
+            free=free,
+            profiles=profiles,
+            looks=looks,
+            seen=seen,
         )
-    except InvalidInput as error:
-        raise JobFailure.of(error) from error
+    )
 
 
 def write_report(workdir: Path, found: Outcome, pages: Pages) -> Path:

@@ -16,6 +16,7 @@ from model_training.contracts.comparisons import ArmResult, ComparisonReport, Pr
 from model_training.contracts.evaluations import ItemResult
 from services.comparator.domain.arms import RAG_PREFIX, Arm, PairedItems
 from services.comparator.domain.break_even import break_evens
+from services.comparator.domain.costs import hourly_usd
 from services.comparator.domain.economics import Setup, answer_costs
 from services.comparator.domain.profiles import PER, judge
 
@@ -62,9 +63,13 @@ def _read(directory: str) -> Stored:
         for line in lines:
             item: dict[str, Any] = json.loads(line)
             for arm, answer in item["answers"].items():
-                if answer["status"] != "not_graded":
+                if arm in answers and answer["status"] != "not_graded":
                     answers[arm][item["item_id"]] = ItemResult.model_validate(answer | UNUSED)
-    arms = [Arm(arm.name, arm.model, answers[arm.name], arm.evaluation, arm.machine_s) for arm in report.arms]
+    own = {name: Prices.model_validate(prices) for name, prices in report.rules.get("own_prices", {}).items()}
+    arms = [
+        Arm(arm.name, arm.model, answers[arm.name], arm.evaluation, arm.machine_s, prices=own.get(arm.name))
+        for arm in report.arms
+    ]
     items = PairedItems(arms, list(arms[0].items) if arms else [], 0)
     return Stored(report, items, _setup(report))
 
@@ -72,7 +77,7 @@ def _read(directory: str) -> Stored:
 def _setup(report: ComparisonReport) -> Setup:
     """What training and indexing took: stated for training, and by what an arm cost before its first answer for an index."""
     training_s: float | None = report.training.get("seconds")
-    price = Prices.model_validate(report.rules.get("prices") or {}).machine_hour_usd
+    price = hourly_usd(Prices.model_validate(report.rules.get("prices") or {}))
     indexing_s: dict[str, float] = {}
     for arm in report.arms:
         if arm.model.startswith(RAG_PREFIX) and price > 0:

@@ -64,6 +64,8 @@ class GatewayModels:
             "temperature": question.temperature,
             "seed": question.seed,
         }
+        if question.about is not None:
+            body["retrieval"] = {"filter": {"functions": question.about}}
         if question.stop:
             body["stop"] = list(question.stop)
         if question.prompt is not None:

@@ -9,12 +9,18 @@ from sqlalchemy.orm import Session
 from libs.common.db.tables import IndexRow, JobRow
 from libs.common.errors import InvalidInput, NotFound
 from model_training.contracts.comparisons import Comparison, ComparisonCreate
-from model_training.contracts.evaluations import Evaluation, EvaluationCreate, PromptSpec, SuiteSpec
+from model_training.contracts.evaluations import (
+    Evaluation,
+    EvaluationCreate,
+    Passages,
+    PromptSpec,
+    SuiteSpec,
+)
 from model_training.contracts.files import FilePurpose
 from model_training.contracts.indexes import Index, IndexCreate
 from model_training.contracts.jobs import JobKind, JobState
 from services.gateway import repository
-from services.gateway.domain import Principal
+from services.gateway.domain import ModelName, Principal
 from services.gateway.service import files, jobs, models
 
 
@@ -37,6 +43,13 @@ def create_evaluation(
 ) -> Evaluation:
     """Queue an evaluation."""
     name = models.require(session, principal, request.model)
+    _check_passages(name, request.passages, "passages")
+    if request.part is not None and request.part.number > request.part.of:
+        raise InvalidInput(
+            f"Part {request.part.number} of {request.part.of} is asked for.",
+            param="part.number",
+            hint=f"Parts are numbered from 1 to {request.part.of}.",
+        )
     _check_suites(session, principal, request.suites, [request.prompt])
     # What `champion` means may change while the job waits; the job holds what it meant when it was asked for.
     spec = request.model_dump(mode="json") | {"model": name.text}
@@ -61,15 +74,50 @@ def create_comparison(
     spec = request.model_dump(mode="json")
     for position, arm in enumerate(request.arms):
         name = models.require(session, principal, arm.model, f"arms.{position}.model")
+        _check_passages(name, arm.passages, f"arms.{position}.passages")
         spec["arms"][position]["model"] = name.text
         if arm.evaluation is not None:
             jobs.require(session, principal, arm.evaluation, JobKind.EVALUATE)
+    _check_blocks(request)
     if request.training_job is not None:
         jobs.require(session, principal, request.training_job, JobKind.TRAIN)
     prompts = [request.prompt, *(arm.prompt for arm in request.arms if arm.prompt)]
     _check_suites(session, principal, request.suites, prompts)
     row = jobs.create(session, JobKind.COMPARE, principal, spec, request.metadata, max_attempts)
     return describe_comparison(row)
+
+
+def _check_passages(name: ModelName, passages: Passages, param: str) -> None:
+    if passages == "right" and name.index is None:
+        raise InvalidInput(
+            f"{name.text} answers without an index, so it cannot be given the right passages.",
+            param=param,
+            hint="Name the model as rag:<index>@<model>.",
+        )
+
+
+def _check_blocks(request: ComparisonCreate) -> None:
+    """Bounds stand beside other arms, and only what is still to be asked can be stopped."""
+    if all(arm.passages == "right" for arm in request.arms):
+        raise InvalidInput(
+            "Every arm is given the right passages, so none can be recommended.",
+            param="arms",
+            hint="Add an arm whose passages are `searched`, or one without retrieval.",
+        )
+    wants_looks = request.stop_early or request.budget_usd is not None
+    if wants_looks and request.blocks == 1:
+        raise InvalidInput(
+            "To stop early, the items must come in several blocks.",
+            param="blocks",
+            hint="Set blocks to 4, for example.",
+        )
+    given = [arm.name for arm in request.arms if arm.evaluation is not None]
+    if wants_looks and given:
+        raise InvalidInput(
+            f"Arm {given[0]!r} names an evaluation that is finished, so there is nothing to stop.",
+            param="stop_early",
+            hint="Leave the evaluation out, or do not stop early.",
+        )
 
 
 def _check_suites(

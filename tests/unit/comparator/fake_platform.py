@@ -40,8 +40,11 @@ class FakePlatform:
             prompt_description=f"how {model} was asked", isolation="namespaces", duration_s=12.0,
         )  # fmt: skip
 
+    def _request_of(self, evaluation_id: str) -> EvaluationCreate:
+        return list(self.created.values())[int(evaluation_id.removeprefix("eval_"))]
+
     def _model_of(self, evaluation_id: str) -> str:
-        return list(self.created.values())[int(evaluation_id.removeprefix("eval_"))].model
+        return self._request_of(evaluation_id).model
 
     def job(self, job_id: str) -> Job:
         seen = self._looks[job_id] = self._looks.get(job_id, 0) + 1
@@ -60,7 +63,9 @@ class FakePlatform:
         return self._evaluation(evaluation_id, self._model_of(evaluation_id))
 
     def items(self, evaluation_id: str) -> list[ItemResult]:
-        return self.answers[self._model_of(evaluation_id)]
+        request = self._request_of(evaluation_id)
+        answers = self.answers[request.model if request.passages == "searched" else f"right:{request.model}"]
+        return answers if request.part is None else answers[request.part.number - 1 :: request.part.of]
 
     def chat(self, model: str, messages: Sequence[ChatMessage], max_tokens: int) -> ChatReply:
         self.asked.append((model, list(messages)))

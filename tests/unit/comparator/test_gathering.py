@@ -38,7 +38,8 @@ def gatherer(fake: FakePlatform, asked: ComparisonCreate, context: FakeContext |
 
 def test_every_arm_is_evaluated_on_the_same_suites() -> None:
     fake, context = platform(), FakeContext()
-    arms = gatherer(fake, request(), context).arms()
+    arms, looks = gatherer(fake, request(), context).arms()
+    assert looks.ids == ()
     assert [arm.name for arm in arms] == ["base", "rag"]
     assert {created.suites[0].name for created in fake.created.values()} == {"code_generation"}
     assert arms[1].machine_s == 12.0
