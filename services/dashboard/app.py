@@ -10,7 +10,7 @@ import inspect
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from functools import partial
-from typing import Any, ParamSpec, TypeVar
+from typing import Any, ParamSpec, TypeVar, cast
 from urllib.parse import quote
 
 from nicegui import app as nicegui_app
@@ -105,24 +105,21 @@ class View:
         with box:
             states.loading(loading)
 
-        def show(snapshot: Snapshot[T]) -> None:
-            if snapshot.value is None and snapshot.error is None:
+        feed = self.feed(name, ask, every_s=every_s)
+        drawn: list[T | None] = []
+
+        def changed(snapshot: Snapshot[T]) -> None:
+            if drawn and (not snapshot.known or drawn[0] == snapshot.value):
+                return  # only an error came or went: the banner says so
+            if not snapshot.known and snapshot.error is None:
                 return
             box.clear()
             with box:
-                if snapshot.value is not None:
-                    render(snapshot.value)
+                if snapshot.known:
+                    drawn[:] = [snapshot.value]
+                    render(cast("T", snapshot.value))
                 elif snapshot.error is not None:
                     states.error(snapshot.error)
-
-        feed = self.feed(name, ask, every_s=every_s)
-        shown: list[Any] = []
-
-        def changed(snapshot: Snapshot[T]) -> None:
-            if shown and snapshot.value is not None and shown[0] == snapshot.value:
-                return  # only the error came or went: the banner says so
-            shown[:] = [] if snapshot.value is None else [snapshot.value]
-            show(snapshot)
 
         self.listen(feed, changed)
         return feed

@@ -29,6 +29,8 @@ class Snapshot(Generic[T]):
 
     value: T | None = None
     error: UserError | None = None
+    known: bool = False
+    """Was there ever an answer? It may be None."""
 
 
 class Feed(Generic[T]):
@@ -72,14 +74,13 @@ class Feed(Generic[T]):
 
     async def _look(self) -> None:
         try:
-            found = Snapshot(await self._connection.call(self._ask))
+            found = Snapshot(await self._connection.call(self._ask), known=True)
         except UserError as error:
-            found = Snapshot(self.latest.value, error)
+            found = Snapshot(self.latest.value, error, self.latest.known)
         except Exception as error:  # a feed must outlive an answer that nobody foresaw
             log.error("feed_failed", exc_info=error)
-            found = Snapshot(
-                self.latest.value, UserError(f"The answer cannot be read ({type(error).__name__}).")
-            )
+            failure = UserError(f"The answer cannot be read ({type(error).__name__}).")
+            found = Snapshot(self.latest.value, failure, self.latest.known)
         told = not self.first.is_set() or found.value != self.latest.value or _differ(found, self.latest)
         self.latest = found
         self.first.set()

@@ -30,7 +30,7 @@ from __future__ import annotations
 from typing import Protocol
 
 from services.dashboard.app import Dashboard
-from services.dashboard.pages import home, login
+from services.dashboard.pages import comparisons, home, job, login, train, train_form
 
 
 class PageModule(Protocol):
@@ -43,6 +43,10 @@ class PageModule(Protocol):
 MODULES: tuple[PageModule, ...] = (
     login,
     home,
+    train_form,
+    train,
+    job,
+    comparisons,
 )
 """All of them; a new page is added here."""
 

@@ -24,6 +24,7 @@ class Series:
     points: Thin
     color: int = 0
     dashed: bool = False
+    faint: bool = False
 
 
 def axis(name: str = "", **more: Any) -> dict[str, Any]:
@@ -55,7 +56,7 @@ def lines(series: Sequence[Series], *, x: str = "step", y: str = "") -> dict[str
         },
         "tooltip": {"trigger": "axis", "confine": True},
         "dataZoom": [{"type": "inside", "filterMode": "none"}],
-        "xAxis": axis(x, scale=True, nameGap=26),
+        "xAxis": axis(x, min="dataMin", max="dataMax", nameGap=26),
         "yAxis": axis(y, nameGap=42),
         "series": [_line(one) for one in series],
     }
@@ -68,7 +69,8 @@ def _line(one: Series) -> dict[str, Any]:
         "showSymbol": len(one.points.xs) < 40,
         "symbolSize": 5,
         "lineStyle": {
-            "width": 1.8,
+            "width": 1 if one.faint else 1.8,
+            "opacity": 0.35 if one.faint else 1,
             "type": "dashed" if one.dashed else "solid",
             "color": COLORS[one.color % 6],
         },

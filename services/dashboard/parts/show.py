@@ -124,6 +124,13 @@ def duration(seconds: float | None) -> str:
     return f"{days} days" + (f" {rest // 3600} h" if rest >= 3600 else "")
 
 
+def dollars(amount: float | None) -> str:
+    """US dollars: $1.20, $0.0035."""
+    if amount is None:
+        return "–"
+    return f"${amount:,.2f}" if abs(amount) >= 1 or amount == 0 else f"${amount:.2g}"
+
+
 def percent(share: float | None) -> str:
     """A share from 0 to 1: 34.6%."""
     return "–" if share is None else f"{100 * share:.3g}%"
