@@ -1,13 +1,22 @@
-"""Bring a database to the newest version: `python -m migrations.upgrade` with `MT_DATABASE_URL` set, or in the secrets."""
+"""Bring a database to the newest version: `python -m migrations.upgrade` with `MT_DATABASE_URL` set, or in the secrets.
+
+With `--wait` it changes nothing, and returns once somebody else has done so.
+"""
 
 from __future__ import annotations
 
 import os
 import sys
+import time
 from pathlib import Path
 
 from alembic import command
 from alembic.config import Config
+from alembic.runtime.migration import MigrationContext
+from alembic.script import ScriptDirectory
+from sqlalchemy import create_engine
+from sqlalchemy.exc import OperationalError
+from sqlalchemy.pool import NullPool
 
 from libs.common.settings import secrets_dir
 
@@ -25,6 +34,37 @@ def upgrade(database_url: str, revision: str = "head") -> None:
     command.upgrade(configuration(database_url), revision)
 
 
+WAIT_S = 900.0
+
+
+def is_up_to_date(database_url: str) -> bool:
+    """Whether a database has everything that this version needs. One that a newer version has migrated has it too."""
+    script = ScriptDirectory.from_config(configuration(database_url))
+    engine = create_engine(database_url, poolclass=NullPool)
+    try:
+        with engine.connect() as connection:
+            revision = MigrationContext.configure(connection).get_current_revision()
+    except OperationalError:
+        return False  # it does not answer yet
+    known = {one.revision for one in script.walk_revisions()}
+    return revision is not None and (revision == script.get_current_head() or revision not in known)
+
+
+def wait(database_url: str, timeout_s: float = WAIT_S, pause_s: float = 1.0) -> None:
+    """Return once the database is up to date.
+
+    Raises:
+        TimeoutError: nobody has migrated it for `timeout_s`.
+    """
+    deadline = time.monotonic() + timeout_s
+    while not is_up_to_date(database_url):
+        if time.monotonic() > deadline:
+            raise TimeoutError(
+                f"the database was not migrated within {timeout_s:.0f} s; run migrations.upgrade"
+            )
+        time.sleep(pause_s)
+
+
 if __name__ == "__main__":
     secret = secrets_dir() / "mt_database_url"
     url = os.environ.get("MT_DATABASE_URL") or (
@@ -32,4 +72,7 @@ if __name__ == "__main__":
     )
     if not url:
         sys.exit("MT_DATABASE_URL is not set; it names the database to upgrade (postgresql+psycopg://…).")
-    upgrade(url)
+    if "--wait" in sys.argv[1:]:
+        wait(url)
+    else:
+        upgrade(url)
