@@ -5,7 +5,7 @@ PACKAGES ?= more_itertools toolz boltons
 OUT ?= runs/demo
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo up down status test test-full test-containers check format clean \
+.PHONY: check-deploy help install demo up down status test test-full test-containers check format clean \
 	compose-build compose-up compose-down compose-smoke
 
 help:  ## List the commands
@@ -41,6 +41,16 @@ check: install  ## Lint, format, types and import rules
 	@$(BIN)/ruff format --check .
 	@$(BIN)/pyright
 	@$(BIN)/lint-imports
+
+DEPLOY_TOOLS := .venv/deploy-tools
+
+$(DEPLOY_TOOLS)/.done:  # of an environment of their own: checkov pins what we use in other versions
+	@$(PYTHON) -m venv $(DEPLOY_TOOLS)
+	@$(DEPLOY_TOOLS)/bin/pip install -q checkov==3.3.30 kubernetes-validate==1.37.0
+	@touch $@
+
+check-deploy: install $(DEPLOY_TOOLS)/.done  ## Check every manifest of every overlay (kubectl, Kubernetes' schemas, checkov)
+	@$(BIN)/python -m deploy.k8s.check --tools $(DEPLOY_TOOLS)/bin
 
 format: install  ## Format the code and mend what can be mended
 	@$(BIN)/ruff check --fix .
