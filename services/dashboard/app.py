@@ -21,10 +21,12 @@ from starlette.responses import RedirectResponse, Response
 
 from model_training.client import Client
 from model_training.errors import UserError
+from services.dashboard.datafiles import Shelf
 from services.dashboard.feeds import Feed, Feeds, Snapshot
 from services.dashboard.gateway import Connection, Gateway
 from services.dashboard.jobwatch import JobWatch, JobWatches
 from services.dashboard.layout import frame
+from services.dashboard.learning import Builds
 from services.dashboard.parts import states
 from services.dashboard.sessions import Sessions
 
@@ -86,7 +88,7 @@ class View:
     def listen(self, feed: Feed[T], listener: Callable[[Snapshot[T]], None]) -> None:
         """Have a feed's changes told to this page as long as it is open."""
         self._first.append(feed.first)
-        self._until_gone(feed.subscribe(self._inside(listener)))
+        self._until_gone(feed.subscribe(self.inside(listener)))
 
     def live(
         self,
@@ -128,7 +130,7 @@ class View:
         """Follow a job: `listener` is called with what is known of it, once a second at most."""
         watch = self.dashboard.watches.get(self.connection, job_id)
         self._first.append(watch.first)
-        self._until_gone(watch.subscribe(self._inside(listener)))
+        self._until_gone(watch.subscribe(self.inside(listener)))
         return watch
 
     def refresh(self, *names: str) -> None:
@@ -161,7 +163,7 @@ class View:
     def _until_gone(self, end: Callable[[], None]) -> None:
         self.client.on_delete(lambda: end())
 
-    def _inside(self, listener: Callable[P, None]) -> Callable[P, None]:
+    def inside(self, listener: Callable[P, None]) -> Callable[P, None]:
         """The listener, called where the page is now: what it makes comes into the element that was open."""
         slot: Element = ui.context.slot.parent
 
@@ -181,6 +183,8 @@ class Dashboard:
         self.sessions = sessions
         self.feeds = Feeds()
         self.watches = JobWatches()
+        self.shelf = Shelf()
+        self.builds = Builds()
         self.paths: set[str] = set()
 
     def page(self, path: str, *, title: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
@@ -221,8 +225,10 @@ class Dashboard:
         await view.settle()
 
     def close(self) -> None:
-        """Stop asking the gateway."""
+        """Stop asking the gateway, and remove what was kept for a while."""
         self.feeds.close()
+        self.builds.close()
+        self.shelf.close()
         self.gateway.close()
 
 

@@ -30,7 +30,7 @@ from __future__ import annotations
 from typing import Protocol
 
 from services.dashboard.app import Dashboard
-from services.dashboard.pages import comparisons, home, job, login, train, train_form
+from services.dashboard.pages import comparisons, data, data_file, home, job, learn, login, train, train_form
 
 
 class PageModule(Protocol):
@@ -43,6 +43,9 @@ class PageModule(Protocol):
 MODULES: tuple[PageModule, ...] = (
     login,
     home,
+    data,
+    learn,
+    data_file,
     train_form,
     train,
     job,
