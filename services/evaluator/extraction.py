@@ -159,7 +159,9 @@ def extract_source(output: str, prompt: str, entry_point: str) -> Source:
     defines = re.compile(rf"^(?:async\s+)?def\s+{re.escape(entry_point)}\b", re.MULTILINE)
     whole = [block for block in map(textwrap.dedent, reversed(blocks)) if defines.search(block)]
     if not whole and not blocks and defines.search(output):
-        whole = [_code_part(output)]
+        part = _code_part(output)
+        # A statement at the margin before the function reads like prose: then the text is taken as it is.
+        whole = [part if defines.search(part) else output]
     stub = prompt if _fault(prompt) is None else ""
     candidates = [f"{stub}\n\n{text}\n" for block in whole for text in (block, _up_to(block, defines))]
     if not whole:

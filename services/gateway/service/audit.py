@@ -25,6 +25,7 @@ from libs.common.db.tables import (
     AuditRow,
     Base,
     ConfigVersionRow,
+    EndpointRow,
     FileRow,
     JobRow,
     ModelAliasRow,
@@ -54,6 +55,7 @@ KINDS: Mapping[type[Base], _Kind] = {
     ProjectRow: _Kind("project", ("name", "priority", "weight", "quotas")),
     FileRow: _Kind("file", ("filename", "purpose", "bytes", "sha256")),
     ModelRow: _Kind("model", ("base", "artifact")),
+    EndpointRow: _Kind("endpoint", ("name", "url", "model")),
     ModelAliasRow: _Kind("alias", ("model", "version", "restores", "reason"), ("project_id", "alias")),
     ConfigVersionRow: _Kind("config", ("version", "values", "reason"), ("section",)),
     JobRow: _Kind("job", ("state", "cancel_requested", "pause_requested")),
@@ -86,7 +88,8 @@ def on_behalf_of(who: Principal, scope: Scope) -> Generator[None]:
 
 def install(database: Database) -> None:
     """Have every change that a session of this database makes noted in its transaction."""
-    event.listen(database.sessions, "before_flush", _before_flush)
+    event.listen(database.sessions, "before_flush", _collect)
+    event.listen(database.sessions, "before_commit", _write)
 
 
 def note(database: Database, action: str, target: str, data: Mapping[str, Any] | None = None) -> None:
@@ -106,20 +109,37 @@ def list_page(
     return Page.of([_describe(row, names.get(row.actor)) for row in rows], more)
 
 
-def _before_flush(session: Session, *_: Any) -> None:
-    request = _request.get()
-    if request is None:
+_NOTED = "audit"
+"""Where a session keeps what it has changed so far: by action and target, one line for each in the end."""
+
+
+def _collect(session: Session, *_: Any) -> None:
+    if _request.get() is None:
         return
-    noted: list[AuditRow] = []
+    noted: dict[tuple[str, str], dict[str, Any]] = session.info.setdefault(_NOTED, {})
     for verb, rows in (("created", session.new), ("changed", session.dirty), ("deleted", session.deleted)):
         for row in rows:
             kind = KINDS.get(type(row))
             if kind is None or (verb == "changed" and not session.is_modified(row)):
                 continue
-            data = _changes(row, kind) if verb == "changed" else _values(row, kind)
             target = "/".join(str(getattr(row, name)) for name in kind.key)
-            noted.append(_entry(request, f"{kind.name}.{verb}", target, data))
-    session.add_all(noted)
+            data = noted.setdefault((f"{kind.name}.{verb}", target), {})
+            for name, value in (_changes(row, kind) if verb == "changed" else _values(row, kind)).items():
+                # A field that changes twice in a transaction was what it was before the first time.
+                data[name] = [data[name][0], value[1]] if verb == "changed" and name in data else value
+
+
+def _write(session: Session) -> None:
+    request = _request.get()
+    if request is None:
+        return
+    session.flush()  # what is changed and not written yet is noted by that
+    noted: dict[tuple[str, str], dict[str, Any]] = session.info.pop(_NOTED, {})
+    session.add_all(
+        _entry(request, action, target, data)
+        for (action, target), data in noted.items()
+        if data or "changed" not in action
+    )
 
 
 def _entry(request: _Request, action: str, target: str, data: dict[str, Any]) -> AuditRow:

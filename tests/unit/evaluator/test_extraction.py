@@ -168,3 +168,9 @@ def test_time_is_linear(shape: str) -> None:
 
     seconds(100)
     assert seconds(4000) < 1.0  # a cubic one would need hours, a quadratic one minutes
+
+
+def test_a_statement_before_the_function_is_no_prose() -> None:
+    source = extract_source("import os\nos.getcwd()\ndef solve(n): return n", "", "solve")
+    assert source.fault == ""
+    assert "os.getcwd()" in source.text
