@@ -10,6 +10,7 @@ from typing import Self
 from model_training.client.resources.alerts import Alerts
 from model_training.client.resources.chat import Chat
 from model_training.client.resources.comparisons import Comparisons
+from model_training.client.resources.config import Config
 from model_training.client.resources.evaluations import Evaluations
 from model_training.client.resources.files import Files
 from model_training.client.resources.fine_tuning import FineTuning
@@ -63,6 +64,7 @@ class Client:
         self.models = Models(self.transport)
         self.keys = Keys(self.transport)
         self.projects = Projects(self.transport)
+        self.config = Config(self.transport)
         self.audit = Audit(self.transport)
         self.chat = Chat(self.transport)
         self.monitoring = Monitoring(self.transport)

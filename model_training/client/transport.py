@@ -24,6 +24,8 @@ Model = TypeVar("Model", bound=BaseModel)
 Params = Mapping[str, str | int | list[str] | None]
 
 RETRIED_STATUS = frozenset({429, 502, 503, 504})
+DOWNLOAD_SILENCE_S = 120.0
+"""The gateway may first have to make an archive."""
 LONGEST_PAUSE_S = 60.0
 """A gateway that asks for more patience than this is not waited for: its answer is the error."""
 
@@ -135,6 +137,20 @@ class Transport:
                 raise ApiError.from_response(response)
             time.sleep(pause_s)
         raise AssertionError("the last attempt returns or raises")
+
+    def save(self, path: str, target: Path) -> None:
+        """Write what a GET answers to a file as it comes, however much it is.
+
+        Raises:
+            ApiError: the gateway refused it.
+            ConnectionFailed: the connection broke; the file holds a part then.
+        """
+        try:
+            with self.stream(path, {}, DOWNLOAD_SILENCE_S) as response, target.open("wb") as out:
+                for block in response.iter_bytes():
+                    out.write(block)
+        except httpx.TransportError as error:
+            raise self._unreachable(error) from error
 
     @contextmanager
     def stream(self, path: str, headers: Mapping[str, str], timeout_s: float) -> Generator[httpx.Response]:

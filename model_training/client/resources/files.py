@@ -4,15 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import httpx
-
-from model_training.client.errors import ConnectionFailed
 from model_training.client.transport import Transport
 from model_training.contracts.base import Deleted, Page
 from model_training.contracts.files import FileObject, FilePurpose, FileReport
 from model_training.errors import UserError
-
-DOWNLOAD_SILENCE_S = 60.0
 
 
 class Files:
@@ -61,15 +56,7 @@ class Files:
         Raises:
             ConnectionFailed: the connection broke; the path holds a part then.
         """
-        try:
-            with (
-                self._transport.stream(f"/v1/files/{file_id}/content", {}, DOWNLOAD_SILENCE_S) as response,
-                path.open("wb") as out,
-            ):
-                for block in response.iter_bytes():
-                    out.write(block)
-        except httpx.TransportError as error:
-            raise ConnectionFailed(f"The download of {file_id} broke off: {error}.") from error
+        self._transport.save(f"/v1/files/{file_id}/content", path)
 
     def report(self, file_id: str) -> FileReport:
         """What the check of its rows found."""

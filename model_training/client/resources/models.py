@@ -47,6 +47,14 @@ class Models:
         """Forget a tuned model; refused while it is the champion or an unfinished job needs it."""
         return self._transport.delete(Deleted, f"/v1/models/{model_id}")
 
+    def download(self, model_id: str, path: Path) -> None:
+        """Write a tuned model's files to a path, as a zip file.
+
+        Raises:
+            ConnectionFailed: the connection broke; the path holds a part then.
+        """
+        self._transport.save(f"/v1/models/{model_id}/archive", path)
+
     def _move(self, model_id: str, how: str, reason: str) -> ModelAlias:
         moves = self.champion_history(limit=1).data
         version = moves[0].version if moves else 0
