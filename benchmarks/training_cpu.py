@@ -28,8 +28,8 @@ from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).resolve().parents[1]
-OURS = ("ours", "packed", "mixed")
-"""Padded as by default (rows of like length together), packed, and padded with rows of any length together."""
+OURS = ("ours", "packed")
+"""Padded as by default on a CPU, and packed."""
 ARMS = (*OURS, "trl", "trl_no_checkpointing", "llamafactory")
 PEERS = ("trl", "llamafactory")
 """The arms that ours is compared with: as they come. TRL without gradient checkpointing is shown beside them."""
@@ -172,7 +172,6 @@ def _config(arguments: argparse.Namespace) -> Any:
         learning_rate=2e-4,
         seed=arguments.seed,
         packing=arguments.arm == "packed",
-        length_bucketing=arguments.arm != "mixed",
     )
 
 

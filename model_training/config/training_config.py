@@ -133,8 +133,6 @@ class TrainingConfig(BaseConfig):
     """Compute activations again in the backward pass: less memory, about a third more time."""
     packing: Auto | bool = "auto"
     """Lay the rows of a step end to end instead of padding them; no row sees another. `auto` packs on a GPU."""
-    length_bucketing: bool = True
-    """Put rows of similar length into one batch, so that less padding is computed. Without effect on packed rows."""
     check_machine: bool = True
     """Check here that this machine has the device and packages that the settings need. Set it to false to write settings
     for another machine; the trainer there always checks."""

@@ -23,7 +23,7 @@ NOT_OURS = frozenset({"check_machine"})
 
 GROUPS: tuple[tuple[str, tuple[str, ...]], ...] = (
     ("Usual", ("learning_rate", "epochs", "batch_size", "max_length", "lora_r", "load_in_4bit", "generate_rows")),
-    ("Data", ("validation_fraction", "max_rows", "overlong", "train_on", "packing", "length_bucketing", "seed")),
+    ("Data", ("validation_fraction", "max_rows", "overlong", "train_on", "packing", "seed")),
     ("Adapter", ("method", "lora_alpha", "lora_dropout", "target_modules", "use_rslora", "use_dora", "rank_pattern",
                  "alpha_pattern")),
     ("Optimiser", ("gradient_accumulation", "max_steps", "warmup_ratio", "lr_scheduler", "optimizer",

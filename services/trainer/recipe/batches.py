@@ -1,4 +1,4 @@
-"""Which rows form a batch, and the batch as tensors."""
+"""The order of rows, a batch as tensors, and the parts in which it is computed."""
 
 from __future__ import annotations
 
@@ -14,26 +14,21 @@ from services.trainer.recipe.loss import IGNORED
 
 Batch = dict[str, torch.Tensor]
 
-BUCKET_BATCHES = 16
-"""Batches that are sorted by length together; more of them pad less and mix less."""
-
 WIDTH_STEP = 8
 """Batches are padded to a multiple of so many tokens. oneDNN keeps code and packed weights, 2 MB a layer, for every shape
 that it meets: with free widths a job grew by 2 GB, and spent a tenth of its time on preparing shapes."""
 
 
-class LengthBuckets(Sampler[int]):
-    """An order of rows in which each run of `batch_size` has similar lengths. It depends on seed and epoch alone.
+class Shuffled(Sampler[int]):
+    """Every row once, in an order that depends on seed and epoch alone.
 
-    Rows are shuffled, cut into buckets of some batches, sorted by length inside a bucket, and the batches are shuffled
-    again. A batch that is not full comes last, where the loader expects it.
+    Rows of a step are never chosen by length: a step of short answers weighs each of its tokens more than a step of long
+    ones, and that costs more held-out loss than the padding costs time (benchmarks/training_cpu.py).
     """
 
-    def __init__(self, lengths: Sequence[int], batch_size: int, *, seed: int, bucketing: bool = True) -> None:
-        self._lengths = list(lengths)
-        self._batch_size = batch_size
+    def __init__(self, rows: int, *, seed: int) -> None:
+        self._rows = rows
         self._seed = seed
-        self._bucketing = bucketing
         self._epoch = 0
 
     def set_epoch(self, epoch: int) -> None:
@@ -41,21 +36,11 @@ class LengthBuckets(Sampler[int]):
         self._epoch = epoch
 
     def __len__(self) -> int:
-        return len(self._lengths)
+        return self._rows
 
     def __iter__(self) -> Iterator[int]:
         generator = torch.Generator().manual_seed(self._seed * 1_000_003 + self._epoch)
-        order: list[int] = torch.randperm(len(self), generator=generator).tolist()
-        if not self._bucketing:
-            return iter(order)
-        bucket = self._batch_size * BUCKET_BATCHES
-        batches: list[list[int]] = []
-        for start in range(0, len(order), bucket):
-            rows = sorted(order[start : start + bucket], key=lambda row: -self._lengths[row])
-            batches += [rows[i : i + self._batch_size] for i in range(0, len(rows), self._batch_size)]
-        rest = batches.pop() if batches and len(batches[-1]) < self._batch_size else []
-        places: list[int] = torch.randperm(len(batches), generator=generator).tolist()
-        return iter([row for place in places for row in batches[place]] + rest)
+        return iter(torch.randperm(self._rows, generator=generator).tolist())
 
 
 def collate(pad_id: int) -> Any:
@@ -85,24 +70,48 @@ def collate(pad_id: int) -> Any:
     return to_tensors
 
 
-def passes(batch: Batch, limit: int, *, packed: bool = False) -> Iterator[Batch]:
-    """A batch in parts of at most `limit` tokens, or of one row. Every part has `rows`, the number of each token's row."""
+def passes(batch: Batch, limit: int, *, packed: bool = False, cost: int = 0) -> Iterator[Batch]:
+    """A batch in parts of at most `limit` tokens, or of one row. Every part has `rows`, the number of each token's row.
+
+    `cost` is what a part takes besides its tokens, in tokens: the more, the fewer and the more padded the parts are.
+    """
     lengths: list[int] = batch["attention_mask"].sum(dim=1).tolist()
     if packed:
         for rows in best_fit(lengths, limit):
             yield _packed(batch, lengths, rows)
     else:
-        yield from _padded(batch, lengths, limit)
+        yield from _padded(batch, lengths, limit, cost)
 
 
-def _padded(batch: Batch, lengths: list[int], limit: int) -> Iterator[Batch]:
-    """Parts about as wide as their longest row: a power of two of rows and a multiple of `WIDTH_STEP` tokens, so that few
-    shapes come up (see there)."""
-    rows, width = batch["input_ids"].shape
-    size = _power_of_two(limit // width)
-    for start in range(0, rows, size):
-        wide = min(width, _wide(max(lengths[start : start + size])))
-        yield {name: tensor[start : start + size, :wide] for name, tensor in batch.items()}
+def _padded(batch: Batch, lengths: list[int], limit: int, cost: int) -> Iterator[Batch]:
+    """Parts of similar lengths, the longest first, as wide as their longest row: a power of two of rows and a multiple of
+    `WIDTH_STEP` tokens, so that few shapes come up (see there)."""
+    order = sorted(range(len(lengths)), key=lambda row: -lengths[row])
+    widths = [_wide(lengths[row]) for row in order]
+    start = 0
+    for size in cheapest_cut(widths, limit, cost):
+        yield {name: tensor[order[start : start + size], : widths[start]] for name, tensor in batch.items()}
+        start += size
+
+
+def cheapest_cut(widths: Sequence[int], limit: int, cost: int) -> list[int]:
+    """How many rows each part takes, a power of two, so that computing all of them costs least.
+
+    `widths` falls, and a part is as wide as its first row; it costs its rows times its width, and `cost` for itself. No part
+    has more than `limit` tokens, or it has one row. The least cost of the rows from each on, found from the last one
+    backwards: n log n steps for n rows.
+    """
+    best: list[tuple[int, int]] = [(0, 0)] * (
+        len(widths) + 1
+    )  # of the rest: its cost, and its first part's rows
+    for first in reversed(range(len(widths))):
+        most = min(len(widths) - first, max(1, limit // widths[first]))
+        choices = (1 << power for power in range(most.bit_length()))
+        best[first] = min((size * widths[first] + cost + best[first + size][0], size) for size in choices)
+    sizes: list[int] = []
+    while (first := sum(sizes)) < len(widths):
+        sizes.append(best[first][1])
+    return sizes
 
 
 def _packed(batch: Batch, lengths: list[int], rows: list[int]) -> Batch:
@@ -146,11 +155,6 @@ def best_fit(lengths: Sequence[int], capacity: int) -> list[list[int]]:
 
 def _wide(tokens: int) -> int:
     return math.ceil(tokens / WIDTH_STEP) * WIDTH_STEP
-
-
-def _power_of_two(number: int) -> int:
-    """The largest power of two that is not above a number, at least 1."""
-    return 1 << max(0, number.bit_length() - 1)
 
 
 def by_length(lengths: Sequence[int], limit: int) -> list[list[int]]:

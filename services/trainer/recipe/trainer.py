@@ -17,12 +17,12 @@ from transformers.trainer import TRAINER_STATE_NAME
 from transformers.trainer_callback import PrinterCallback, TrainerCallback, TrainerState
 
 from libs.common.errors import JobFailure
-from libs.common.training.plan import Plan
+from libs.common.training.plan import PASS_COST, Plan
 from model_training.config.training_config import TrainingConfig
 from services.trainer.recipe import checkpoints
 from services.trainer.recipe.adapter import leave_inputs_alone, save_trained, whole_model
 from services.trainer.recipe.arguments import training_arguments
-from services.trainer.recipe.batches import Batch, LengthBuckets, best_fit, by_length, collate, passes
+from services.trainer.recipe.batches import Batch, Shuffled, best_fit, by_length, collate, passes
 from services.trainer.recipe.disk import whole_or_nothing
 from services.trainer.recipe.encode import Example
 from services.trainer.recipe.generation import generation_metrics
@@ -110,9 +110,7 @@ class AnswerTrainer(Trainer):
             leave_inputs_alone(self.model)
 
     def _get_train_sampler(self, train_dataset: Any = None) -> Sampler[int]:
-        lengths = [len(example.ids) for example in self._examples]
-        bucketing = self._config.length_bucketing and not self._plan.packing
-        return LengthBuckets(lengths, self.args.train_batch_size, seed=self.args.seed, bucketing=bucketing)
+        return Shuffled(len(self._examples), seed=self.args.seed)
 
     def compute_loss(
         self, model: Any, inputs: dict[str, Any], return_outputs: bool = False, num_items_in_batch: Any = None
@@ -129,12 +127,13 @@ class AnswerTrainer(Trainer):
         started = time.perf_counter()
         batch = self._prepare_inputs(inputs)
         computed = 0
+        cost = PASS_COST[self._plan.device]
 
         def step(limit: int) -> Any:
             nonlocal computed
             # Each pass divides by the supervised tokens of the whole step, so the sum is the loss of the step.
             loss, computed = torch.zeros((), device=batch["input_ids"].device), 0
-            for part in passes(batch, limit, packed=self._plan.packing):
+            for part in passes(batch, limit, packed=self._plan.packing, cost=cost):
                 computed += part["input_ids"].numel()
                 loss = loss + super(AnswerTrainer, self).training_step(model, part, num_items_in_batch)
             return loss

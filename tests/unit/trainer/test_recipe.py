@@ -78,7 +78,7 @@ def test_packed_training_is_unpacked_training(
     contexts = [make_context(tmp_path / name) for name in ("padded", "packed")]
     for context, packing in zip(contexts, (False, True), strict=True):
         context.workdir.mkdir()
-        order = tiny_order(packing=packing, attention=attention, length_bucketing=False)
+        order = tiny_order(packing=packing, attention=attention)
         result = run.train(context, order)
     assert losses(contexts[1]) == pytest.approx(losses(contexts[0]), abs=1e-4)
     assert next(text for kind, text in contexts[1].events if kind == "packing").startswith("Packing 4.0 rows")

@@ -124,7 +124,6 @@ class Bench:
         self.tokenizer = load_tokenizer(path)
         self.config = TrainingConfig(
             check_machine=False,
-            length_bucketing=False,
             warmup_ratio=0,
             learning_rate=5e-3,
             lora_r=4,
