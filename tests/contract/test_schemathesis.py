@@ -56,7 +56,7 @@ def run(gateway: RunningGateway, directory: Path, *options: str) -> int:
         text=True,
         encoding="utf-8",
     )
-    assert result.returncode == 0, result.stdout[-12_000:] + result.stderr[-2000:]
+    assert result.returncode == 0, result.stdout[-60_000:] + result.stderr[-2000:]
     counted = re.search(r"(\d+) generated", result.stdout)
     assert counted, result.stdout[-2000:]
     return int(counted[1])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from typing import Annotated
+from urllib.parse import quote
 
 from fastapi import APIRouter, Path, Query, Response
 
@@ -21,15 +22,17 @@ from services.gateway.api.monitoring import ask_monitor
 
 router = APIRouter(prefix="/v1/alerts", tags=["alerts"])
 
-AlertId = Annotated[
-    str, Path(description="An alert's id.", pattern=r"^alert_[a-z0-9]{1,40}$", examples=["alert_01k9zq3v5c"])
-]
+AlertId = Annotated[str, Path(description="An alert's id.", max_length=64, examples=["alert_01k9zq3v5c"])]
 SilenceId = Annotated[
     str, Path(description="A silence's id.", pattern=r"^sil_[a-z0-9]{1,40}$", examples=["sil_01k9zq3v5c"])
 ]
 RuleName = Annotated[
     str | None, Query(description="Only alerts of this rule.", max_length=61, pattern=r"^[A-Za-z0-9]+$")
 ]
+
+
+def _path(alert_id: str) -> str:
+    return f"/v1/alerts/{quote(alert_id, safe='')}"
 
 
 @router.get("", summary="List alerts", response_model=Page[Alert])
@@ -92,13 +95,13 @@ def list_deliveries(
 @router.get("/{alert_id}", summary="Retrieve an alert", response_model=Alert)
 def get(gateway: Parts, who: Reader, alert_id: AlertId) -> Response:
     """One alert, whatever its state."""
-    return ask_monitor(gateway, "GET", f"/v1/alerts/{alert_id}")
+    return ask_monitor(gateway, "GET", _path(alert_id))
 
 
 @router.post("/{alert_id}/acknowledge", summary="Acknowledge an alert", response_model=Alert)
 def acknowledge(gateway: Parts, who: Admin, alert_id: AlertId, request: AlertNote) -> Response:
     """Say that you see to it: it is not repeated and not escalated."""
-    path = f"/v1/alerts/{alert_id}/acknowledge"
+    path = _path(alert_id) + "/acknowledge"
     return ask_monitor(gateway, "POST", path, body=request.model_dump(), user=who.name)
 
 
@@ -106,5 +109,5 @@ def acknowledge(gateway: Parts, who: Admin, alert_id: AlertId, request: AlertNot
 def resolve(gateway: Parts, who: Admin, alert_id: AlertId, request: AlertNote) -> Response:
     """End it by hand. Should its condition still hold, a new one begins."""
     return ask_monitor(
-        gateway, "POST", f"/v1/alerts/{alert_id}/resolve", body=request.model_dump(), user=who.name
+        gateway, "POST", _path(alert_id) + "/resolve", body=request.model_dump(), user=who.name
     )
