@@ -10,6 +10,7 @@ from model_training.cli import (
     alerts,
     config,
     dataset,
+    endpoints,
     evaluations,
     files,
     jobs,
@@ -75,6 +76,7 @@ app.add_typer(sweeps.app, name="sweeps", rich_help_panel=WORK)
 app.add_typer(rag.app, name="rag", rich_help_panel=WORK)
 app.add_typer(files.app, name="files", rich_help_panel=LOOK)
 app.add_typer(models.app, name="models", rich_help_panel=LOOK)
+app.add_typer(endpoints.app, name="endpoints", rich_help_panel=LOOK)
 app.add_typer(alerts.app, name="alerts", rich_help_panel=LOOK)
 app.add_typer(monitor.app, name="monitor", rich_help_panel=LOOK)
 app.add_typer(keys.keys, name="keys", rich_help_panel=LOOK)

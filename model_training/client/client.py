@@ -11,6 +11,7 @@ from model_training.client.resources.alerts import Alerts
 from model_training.client.resources.chat import Chat
 from model_training.client.resources.comparisons import Comparisons
 from model_training.client.resources.config import Config
+from model_training.client.resources.endpoints import Endpoints
 from model_training.client.resources.evaluations import Evaluations
 from model_training.client.resources.files import Files
 from model_training.client.resources.fine_tuning import FineTuning
@@ -21,6 +22,7 @@ from model_training.client.resources.models import Models
 from model_training.client.resources.monitoring import Monitoring
 from model_training.client.resources.pipelines import Pipelines
 from model_training.client.resources.sweeps import Sweeps
+from model_training.client.resources.votes import Votes
 from model_training.client.transport import Transport
 from model_training.errors import UserError
 from model_training.home import Home, default_home
@@ -66,9 +68,11 @@ class Client:
         self.projects = Projects(self.transport)
         self.config = Config(self.transport)
         self.audit = Audit(self.transport)
+        self.endpoints = Endpoints(self.transport)
         self.chat = Chat(self.transport)
         self.monitoring = Monitoring(self.transport)
         self.alerts = Alerts(self.transport)
+        self.votes = Votes(self.transport)
 
     @property
     def base_url(self) -> str:

@@ -10,6 +10,7 @@ from libs.common.db.tables import JobRow
 from libs.common.errors import InvalidInput, NotFound
 from libs.common.files import file_path
 from model_training.config.catalogue import find_model
+from model_training.contracts.endpoints import EXTERNAL_PREFIX
 from model_training.contracts.evaluations import EvaluationCreate, ItemResult
 from model_training.contracts.files import FilePurpose
 from model_training.contracts.jobs import JobKind
@@ -98,8 +99,8 @@ class EvaluateHandler:
         }
 
     def _fingerprint(self, session: Session, project_id: str, name: str) -> str | None:
-        """What the model's answers depend on; None behind an index, whose content may change."""
-        if name.startswith("rag:"):
+        """What the model's answers depend on; None behind an index or elsewhere, where it may change."""
+        if name.startswith(("rag:", EXTERNAL_PREFIX)):
             return None
         row = repository.find_model(session, project_id, name) if name.startswith("model_") else None
         base = row.base if row is not None else name

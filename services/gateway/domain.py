@@ -5,6 +5,8 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
+from model_training.contracts.endpoints import EXTERNAL_PREFIX
+
 DEFAULT_PROJECT = "proj_default"
 ALL_SCOPES = frozenset({"read", "submit", "infer", "admin"})
 RAG_PREFIX = "rag:"
@@ -57,6 +59,12 @@ class ModelName:
     def text(self) -> str:
         """The name as it is written."""
         return f"{RAG_PREFIX}{self.index}@{self.model}" if self.index else self.model
+
+    @property
+    def external(self) -> str | None:
+        """The name of an endpoint of somebody else's, if it is one."""
+        prefix, name = self.model[: len(EXTERNAL_PREFIX)], self.model[len(EXTERNAL_PREFIX) :]
+        return name if prefix == EXTERNAL_PREFIX else None
 
     @property
     def is_tuned(self) -> bool:

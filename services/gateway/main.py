@@ -14,11 +14,13 @@ from starlette.middleware import Middleware
 
 from libs.common.artifacts import open_artifacts
 from libs.common.db.engine import Database
+from libs.common.egress import Egress
 from libs.common.processes import run_processes
 from libs.common.runtime_config import RuntimeConfig
 from libs.common.service import create_app, serve
 from libs.common.telemetry import configure_logging
 from services.gateway.adapters.aiohttp_relay import AiohttpRelay
+from services.gateway.adapters.external_http import ExternalHttp
 from services.gateway.adapters.postgres_listener import JobListener
 from services.gateway.adapters.valkey_buckets import ValkeyBuckets
 from services.gateway.api import (
@@ -27,6 +29,7 @@ from services.gateway.api import (
     chat,
     comparison_views,
     config,
+    endpoints,
     files,
     fine_tuning,
     gate,
@@ -41,6 +44,7 @@ from services.gateway.api import (
     projects,
     retrieval,
     sweeps,
+    votes,
     work,
 )
 from services.gateway.api.admission import Admission
@@ -66,7 +70,9 @@ ROUTES = (
     sweeps,
     models,
     model_files,
+    endpoints,
     chat,
+    votes,
     monitoring,
     alerts,
     keys,
@@ -96,6 +102,8 @@ def build(settings: GatewaySettings) -> FastAPI:
     buckets = ValkeyBuckets(settings.broker_url)
     token = settings.internal_token.get_secret_value()
     relay = AiohttpRelay(token, settings.chat_timeout_s)
+    egress = Egress(settings.egress_allowed)
+    external = ExternalHttp(egress, settings.chat_timeout_s)
     runtime, keyring = RuntimeConfig(database, settings.home, os.environ), Keyring(database, settings)
     listener.on_change(keyring.forget)
     listener.on_change(runtime.forget)
@@ -111,6 +119,8 @@ def build(settings: GatewaySettings) -> FastAPI:
         config=runtime,
         keyring=keyring,
         buckets=buckets,
+        external=external,
+        egress=egress,
     )
 
     @asynccontextmanager
@@ -124,6 +134,7 @@ def build(settings: GatewaySettings) -> FastAPI:
         listener.stop()
         await relay.close()
         gateway.http.close()
+        external.close()
         buckets.close()
         database.close()
 

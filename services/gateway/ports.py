@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
+from collections.abc import AsyncGenerator, Awaitable, Callable, Generator, Mapping
 from contextlib import AbstractAsyncContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 
@@ -39,6 +39,29 @@ class Relay(Protocol):
         Raises:
             Unavailable: the service does not answer.
         """
+        ...
+
+
+@dataclass(frozen=True)
+class Target:
+    """An endpoint of somebody else's: what stands before `/chat/completions`, the model's name there, and the key."""
+
+    name: str
+    url: str
+    model: str
+    key: str | None = field(repr=False)
+    tokens_field: str
+
+
+class External(Protocol):
+    """Asks endpoints of others. See `adapters.external_http` for what it raises."""
+
+    def ask(self, target: Target, body: Mapping[str, Any]) -> dict[str, Any]:
+        """A whole answer."""
+        ...
+
+    def stream(self, target: Target, body: Mapping[str, Any]) -> Generator[bytes]:
+        """The answer's events as they come."""
         ...
 
 

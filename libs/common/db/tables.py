@@ -227,6 +227,24 @@ class AuditRow(Base):
     )
 
 
+class VoteRow(Base):
+    """Which of several answers somebody found best. `subject_sha256` is of question and arms: one vote a key on each."""
+
+    __tablename__ = "votes"
+    id: Mapped[str] = mapped_column(primary_key=True)
+    project_id: Mapped[str] = mapped_column(ForeignKey("projects.id"))
+    key_id: Mapped[str]
+    subject_sha256: Mapped[str]
+    question: Mapped[str]
+    arms: Mapped[list[str]]
+    chosen: Mapped[str]
+    created_at: Mapped[datetime] = mapped_column(server_default=func.now())
+    __table_args__ = (
+        UniqueConstraint("project_id", "key_id", "subject_sha256", name="uq_votes_once"),
+        Index("ix_votes_project_id", "project_id", "id"),
+    )
+
+
 class ArtifactRow(Base):
     """A directory in the artifact store."""
 
@@ -252,6 +270,23 @@ class ModelRow(Base):
     metrics: Mapped[Json] = mapped_column(server_default=text("'{}'::jsonb"))
     lineage: Mapped[Json] = mapped_column(server_default=text("'{}'::jsonb"))
     created_at: Mapped[datetime] = mapped_column(server_default=func.now())
+
+
+class EndpointRow(Base):
+    """A model of somebody else's. `sealed_key` is encrypted with a secret that only gateways hold."""
+
+    __tablename__ = "endpoints"
+    id: Mapped[str] = mapped_column(primary_key=True)
+    project_id: Mapped[str] = mapped_column(ForeignKey("projects.id"))
+    name: Mapped[str]
+    url: Mapped[str]
+    model: Mapped[str]
+    sealed_key: Mapped[str | None]
+    million_prompt_tokens_usd: Mapped[float]
+    million_completion_tokens_usd: Mapped[float]
+    tokens_field: Mapped[str]
+    created_at: Mapped[datetime] = mapped_column(server_default=func.now())
+    __table_args__ = (UniqueConstraint("project_id", "name"),)
 
 
 class ModelAliasRow(Base):

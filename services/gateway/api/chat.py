@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from functools import cache
 from typing import Any, TypeVar
 
+from anyio import CapacityLimiter, to_thread
 from fastapi import APIRouter
-from fastapi.responses import Response, StreamingResponse
+from fastapi.responses import JSONResponse, Response, StreamingResponse
 from starlette.concurrency import run_in_threadpool
 
 from libs.common.errors import InvalidInput
@@ -14,11 +16,14 @@ from model_training.contracts.chat import ChatReply, ChatRequest, CompletionRepl
 from services.gateway.api.dependencies import Asker, Gateway, Parts
 from services.gateway.api.openapi import event_stream
 from services.gateway.domain import ModelName, Principal
-from services.gateway.service import models
+from services.gateway.ports import Target
+from services.gateway.service import endpoints, models
 
 router = APIRouter(prefix="/v1", tags=["chat"])
 S = TypeVar("S", bound=Section)
 PASSED_ON = ("content-type", "retry-after")
+EXTERNAL_AT_ONCE = 64
+"""Questions that wait for endpoints of others, in each process."""
 
 
 def _streamed(kind: str) -> dict[int | str, dict[str, Any]]:
@@ -40,6 +45,8 @@ def _streamed(kind: str) -> dict[int | str, dict[str, Any]]:
 async def chat(gateway: Parts, who: Asker, request: ChatRequest) -> Response:
     """Answer a conversation. `rag:<index>@<model>` answers from an index and names its sources."""
     name, body = await _prepare(gateway, who, request)
+    if name.external is not None:
+        return await _ask_external(gateway, who, name.external, body)
     base = gateway.settings.rag_url if name.index else gateway.settings.inference_url
     return await _pass_on(gateway, f"{base}/v1/chat/completions", body, who)
 
@@ -56,6 +63,12 @@ async def complete(gateway: Parts, who: Asker, request: CompletionRequest) -> Re
     if name.index:
         raise InvalidInput(
             "Retrieval answers conversations only.", param="model", hint="Use /v1/chat/completions."
+        )
+    if name.external is not None:
+        raise InvalidInput(
+            "Endpoints of others answer conversations only.",
+            param="model",
+            hint="Use /v1/chat/completions.",
         )
     return await _pass_on(gateway, f"{gateway.settings.inference_url}/v1/completions", body, who)
 
@@ -84,6 +97,28 @@ async def _read(gateway: Gateway, kind: type[S]) -> S:
 def _resolve(gateway: Gateway, who: Principal, model: str) -> ModelName:
     with gateway.database.session() as session:
         return models.require(session, who, model)
+
+
+async def _ask_external(gateway: Gateway, who: Principal, name: str, body: dict[str, Any]) -> Response:
+    """The answer of somebody else's endpoint, which sees the conversation and nothing else of the platform."""
+
+    def find() -> Target:
+        with gateway.database.session() as session:
+            return endpoints.target(session, who, name, gateway.settings.key_pepper.get_secret_value())
+
+    target = await run_in_threadpool(find)
+    limiter = _external_threads()
+    if body.get("stream"):
+        events = await to_thread.run_sync(gateway.external.stream, target, body, limiter=limiter)
+        return StreamingResponse(events, media_type="text/event-stream")
+    reply = await to_thread.run_sync(gateway.external.ask, target, body, limiter=limiter)
+    return JSONResponse({**reply, "model": body["model"]})
+
+
+@cache
+def _external_threads() -> CapacityLimiter:
+    """Threads of their own: a slow endpoint must not keep the platform's own requests waiting."""
+    return CapacityLimiter(EXTERNAL_AT_ONCE)
 
 
 async def _pass_on(gateway: Gateway, url: str, body: dict[str, Any], who: Principal) -> Response:

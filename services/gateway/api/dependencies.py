@@ -12,11 +12,12 @@ from fastapi.security import HTTPBearer
 
 from libs.common.artifacts import ArtifactStore
 from libs.common.db.engine import Database
+from libs.common.egress import Egress
 from libs.common.errors import Forbidden
 from libs.common.runtime_config import JobDefaults, RuntimeConfig
 from model_training.contracts.jobs import JobState
 from services.gateway.domain import Principal
-from services.gateway.ports import Buckets, Relay
+from services.gateway.ports import Buckets, External, Relay
 from services.gateway.service.feeds import Feeds
 from services.gateway.service.files import FileService
 from services.gateway.service.keyring import Keyring
@@ -39,6 +40,8 @@ class Gateway:
     config: RuntimeConfig
     keyring: Keyring
     buckets: Buckets
+    external: External
+    egress: Egress
 
     @property
     def max_attempts(self) -> int:

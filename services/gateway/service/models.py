@@ -22,7 +22,7 @@ from model_training.contracts.base import Deleted, Page
 from model_training.contracts.models import CHAMPION, ModelObject
 from services.gateway import repository
 from services.gateway.domain import ModelName, Principal, parse_model_name
-from services.gateway.service import idempotency
+from services.gateway.service import endpoints, idempotency
 from services.gateway.service.files import refuse_path
 
 IMPORTABLE = (".json", ".safetensors", ".md", ".png", ".svg")
@@ -52,7 +52,11 @@ def require(session: Session, principal: Principal, name: str, param: str = "mod
             parsed = _behind(parsed, _champion(session, principal, param))
     except ValueError as error:
         raise InvalidInput(f"{error}.", param=param) from error
-    if parsed.is_tuned:
+    if parsed.external is not None:
+        if parsed.index is not None:
+            raise InvalidInput("Endpoints of others answer without our indexes.", param=param)
+        endpoints.require(session, principal, parsed.external, param)
+    elif parsed.is_tuned:
         if repository.get(session, ModelRow, principal.project_id, parsed.model) is None:
             raise NotFound(
                 f"There is no model {parsed.model!r}.", param=param, hint="`mt models list` shows them."

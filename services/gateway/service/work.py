@@ -21,7 +21,7 @@ from model_training.contracts.indexes import Index, IndexCreate
 from model_training.contracts.jobs import JobKind, JobState
 from services.gateway import repository
 from services.gateway.domain import ModelName, Principal
-from services.gateway.service import files, jobs, models
+from services.gateway.service import endpoints, files, jobs, models
 
 
 def create_index(session: Session, principal: Principal, request: IndexCreate, max_attempts: int) -> Index:
@@ -75,6 +75,9 @@ def create_comparison(
     for position, arm in enumerate(request.arms):
         name = models.require(session, principal, arm.model, f"arms.{position}.model")
         _check_passages(name, arm.passages, f"arms.{position}.passages")
+        if name.external is not None and arm.prices is None:
+            row = endpoints.require(session, principal, name.external)
+            spec["arms"][position]["prices"] = endpoints.prices_of(row)
         spec["arms"][position]["model"] = name.text
         if arm.evaluation is not None:
             jobs.require(session, principal, arm.evaluation, JobKind.EVALUATE)

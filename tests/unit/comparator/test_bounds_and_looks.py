@@ -13,6 +13,7 @@ from model_training.contracts.evaluations import ItemResult, SuiteSpec
 from services.comparator.adapters.machine import describe_machine
 from services.comparator.adapters.report_pages import render_html, render_markdown
 from services.comparator.domain.analysis import analyse, verdict_so_far
+from services.comparator.domain.arms import Arm
 from services.comparator.domain.looks import Looks, orders
 from services.comparator.service.gathering import Gatherer
 from services.comparator.service.running import Outcome, Plan, compare
@@ -168,7 +169,7 @@ def test_looking_five_times_claims_a_difference_of_equal_arms_in_one_case_of_twe
     assert wrong / repetitions <= 0.05 + 2 * (0.05 * 0.95 / repetitions) ** 0.5
 
 
-def _first(arms: list, ids: list[str], block: int) -> list:
+def _first(arms: list[Arm], ids: list[str], block: int) -> list[Arm]:
     return [arm(a.name, [a.items[i] for i in ids[: 30 * block]]) for a in arms]
 
 
