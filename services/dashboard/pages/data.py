@@ -36,8 +36,6 @@ COLUMNS = [
     {"name": "created", "label": "Uploaded", "field": "created", "align": "left", "sortable": True},
     {"name": "id", "label": "Id", "field": "id", "align": "left"},
 ]
-LINK = """<q-td :props="props"><a :href="'/data/' + encodeURIComponent(props.row.id)">{{ props.value }}</a></q-td>"""
-TIME = """<q-td :props="props"><time :datetime="props.value"><span>{{ props.value }}</span></time></q-td>"""
 
 
 def register(dashboard: Dashboard) -> None:
@@ -129,8 +127,8 @@ def _files(view: View) -> None:
             "full"
         )
         table.props('flat dense :rows-per-page-options="[20, 50, 100]"')
-        table.add_slot("body-cell-filename", LINK)
-        table.add_slot("body-cell-created", TIME)
+        table.add_slot("body-cell-filename", show.link_slot("/data/"))
+        table.add_slot("body-cell-created", show.TIME_SLOT)
 
     def changed(snapshot: Snapshot[Page[FileObject]]) -> None:
         box.clear()

@@ -28,9 +28,6 @@ COLUMNS = [
     {"name": "eval_loss", "label": "Validation loss", "field": "eval_loss", "sortable": True},
     {"name": "begun", "label": "Begun", "field": "begun", "sortable": True, "align": "left"},
 ]
-LINK = """<q-td :props="props">
-<a class="mono" :href="'/jobs/' + encodeURIComponent(props.value)">{{ props.value }}</a></q-td>"""
-TIME = """<q-td :props="props"><time :datetime="props.value"><span>{{ props.value }}</span></time></q-td>"""
 
 
 def register(dashboard: Dashboard) -> None:
@@ -60,8 +57,8 @@ def _runs(view: View, lay: ui.button) -> None:
         columns=COLUMNS, rows=[], row_key="id", selection="multiple", pagination={"rowsPerPage": 20}
     ).classes("full")
     table.props('flat dense wrap-cells :rows-per-page-options="[20, 50, 100]"')
-    table.add_slot("body-cell-id", LINK)
-    table.add_slot("body-cell-begun", TIME)
+    table.add_slot("body-cell-id", show.link_slot("/jobs/"))
+    table.add_slot("body-cell-begun", show.TIME_SLOT)
     lay.on_click(
         lambda: ui.navigate.to(f"/train/overlay?jobs={','.join(row['id'] for row in table.selected)}")
     )

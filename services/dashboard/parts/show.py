@@ -21,6 +21,17 @@ TONES: dict[str, Tone] = {
 }  # fmt: skip
 """How well-known words are coloured; the word itself always stands there too."""
 
+TIME_SLOT = (
+    """<q-td :props="props"><time :datetime="props.value"><span>{{ props.value }}</span></time></q-td>"""
+)
+"""For a column of a `ui.table` that holds times in ISO form; the browser writes them in its own zone."""
+
+
+def link_slot(prefix: str, field: str = "id") -> str:
+    """For a column of a `ui.table`: its text as a link to `prefix` and the row's `field`."""
+    target = f"'{prefix}' + encodeURIComponent(props.row.{field})"
+    return f"""<q-td :props="props"><a class="wrap" :href="{target}">{{{{ props.value }}}}</a></q-td>"""
+
 
 def pill(text: str, tone: Tone | None = None) -> Callable[[], ui.label]:
     """A word on a coloured ground, to be drawn in a cell or at once by calling it."""

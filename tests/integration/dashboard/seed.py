@@ -92,7 +92,7 @@ def _model(session: Session, job_id: str, metrics: dict[str, float]) -> None:
     artifact = f"{name:0<64}"[:64]
     session.add(ArtifactRow(sha256=artifact, kind="adapter", bytes=12_345_678, job_id=job_id))
     session.flush()
-    gate = {"verdict": "passed", "largest_difference_nats": 0.0031, "limit_nats": 0.02}
+    gate = {"passed": True, "largest_difference_nats": 0.0031, "limit_nats": 0.02}
     lineage = {"base": "gemma-3-270m", "training_file": "file_x", "training_sha256": "ab" * 32, "note": XSS}
     session.add(
         ModelRow(
