@@ -31,6 +31,9 @@ class DashboardSettings(BaseSettings):
         default=["127.0.0.1", "localhost", "[::1]", "dashboard"],
         description="Host headers that are answered.",
     )
+    grafana_url: str | None = Field(
+        default=None, description="Where Grafana listens; the page Monitoring links to its dashboards."
+    )
     log_level: str = Field(default="INFO", description="DEBUG, INFO, WARNING or ERROR.")
 
     def shared_key(self) -> str | None:

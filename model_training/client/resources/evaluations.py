@@ -33,6 +33,19 @@ class Evaluations:
         """Whether a finished evaluation got worse than a baseline. Nothing is stored, so asking twice does no harm."""
         return self._transport.create(GateReply, f"/v1/evaluations/{evaluation_id}/gate", request)
 
+    def items_page(
+        self,
+        evaluation_id: str,
+        *,
+        suite: str | None = None,
+        status: str | None = None,
+        after: str | None = None,
+        limit: int = 100,
+    ) -> Page[ItemResult]:
+        """One page of items, those of one suite or outcome, in the order in which they were asked."""
+        params = {"suite": suite, "status": status, "after": after, "limit": limit}
+        return self._transport.get(Page[ItemResult], f"/v1/evaluations/{evaluation_id}/items", params)
+
     def items(self, evaluation_id: str, *, limit: int = 100) -> Iterator[ItemResult]:
         """Every item with prompt, answer, score and reason."""
         path = f"/v1/evaluations/{evaluation_id}/items"

@@ -30,7 +30,24 @@ from __future__ import annotations
 from typing import Protocol
 
 from services.dashboard.app import Dashboard
-from services.dashboard.pages import comparisons, data, data_file, home, job, learn, login, train, train_form
+from services.dashboard.pages import (
+    comparisons,
+    data,
+    data_file,
+    evaluations,
+    home,
+    job,
+    learn,
+    login,
+    model,
+    models,
+    monitoring,
+    playground,
+    retrieval,
+    settings,
+    train,
+    train_form,
+)
 
 
 class PageModule(Protocol):
@@ -49,7 +66,14 @@ MODULES: tuple[PageModule, ...] = (
     train_form,
     train,
     job,
+    models,
+    model,
+    settings,
     comparisons,
+    playground,
+    evaluations,
+    retrieval,
+    monitoring,
 )
 """All of them; a new page is added here."""
 
