@@ -54,17 +54,25 @@ def tiles(pairs: Sequence[tuple[str, str]]) -> None:
 
 
 def table(
-    columns: Sequence[str], rows: Sequence[Sequence[Cell]], *, numbers: Sequence[int] = (), label: str = ""
+    columns: Sequence[str],
+    rows: Sequence[Sequence[Cell]],
+    *,
+    numbers: Sequence[int] = (),
+    label: str = "",
+    stacked: bool | None = None,
 ) -> None:
-    """A plain table that scrolls sideways on a phone. For up to some hundred rows.
+    """A plain table. For up to some hundred rows.
 
     Args:
         numbers: positions of columns that are aligned to the right.
         label: what the table is, for screen readers.
+        stacked: on a phone every row becomes a list of names and values, else the table scrolls sideways; by default so from
+            four columns on.
     """
+    is_stacked = len(columns) > 3 if stacked is None else stacked
     with ui.element("div").classes("scroll").props('tabindex="0" role="region"') as region:
         region.props["aria-label"] = label or ", ".join(name for name in columns if name)
-        with ui.element("table").classes("plain"):
+        with ui.element("table").classes("plain stacked" if is_stacked else "plain"):
             with ui.element("thead"), ui.element("tr"):
                 for position, name in enumerate(columns):
                     with ui.element("th").classes("n" if position in numbers else "").props('scope="col"'):
@@ -73,7 +81,8 @@ def table(
                 for row in rows:
                     with ui.element("tr"):
                         for position, cell in enumerate(row):
-                            with ui.element("td").classes("n" if position in numbers else ""):
+                            with ui.element("td").classes("n" if position in numbers else "") as box:
+                                box.props["data-label"] = columns[position]
                                 _draw(cell)
 
 
