@@ -86,7 +86,7 @@ class JobWatch:
         self.job, self.error = update.job, None
         seen = self.events[-1].sequence if self.events else 0
         self.events.extend(event for event in update.events if event.sequence > seen)
-        self.curves.add([point for point in update.metrics if point.step > self.curves.last_step])
+        self.curves.add(update.metrics)
         self._tell_soon()
 
     def _fail(self, error: UserError) -> None:

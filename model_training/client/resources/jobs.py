@@ -119,10 +119,11 @@ class Jobs:
                 job = self._patiently(job_id) if message.type == "state" else job
             metrics: tuple[MetricPoint, ...] = ()
             if job.kind == JobKind.TRAIN and time.monotonic() - read_at > METRICS_EVERY_S:
-                metrics, read_at = tuple(self._metrics_after(job_id, step)), time.monotonic()
+                # The newest step once more: a validation at it may have been added since.
+                metrics, read_at = tuple(self._metrics_after(job_id, max(-1, step - 1))), time.monotonic()
                 step = metrics[-1].step if metrics else step
             yield JobUpdate(job, events, metrics)
-        rest = tuple(self._metrics_after(job_id, step)) if job.kind == JobKind.TRAIN else ()
+        rest = tuple(self._metrics_after(job_id, max(-1, step - 1))) if job.kind == JobKind.TRAIN else ()
         yield JobUpdate(self._patiently(job_id), (), rest)
 
     def wait(self, job_id: str, *, poll_s: float = POLL_S, timeout_s: float | None = None) -> Job:

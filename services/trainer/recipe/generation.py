@@ -4,7 +4,8 @@ is low long before an answer is right to the letter."""
 from __future__ import annotations
 
 import ast
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -18,12 +19,37 @@ MOST_TOKENS = 512
 """Of an answer; a model that has not learnt to stop would go on."""
 
 
+MOST_SAMPLES = 5
+MOST_CHARACTERS = 600
+"""Of each text of a sample: samples are for people to look at."""
+
+
+@dataclass(frozen=True)
+class Sample:
+    """An answer beside the one that was wanted, for people."""
+
+    question: str
+    wanted: str
+    answer: str
+
+
+def _no_one(_: Sequence[Sample]) -> None:
+    """Nobody looks."""
+
+
 @torch.no_grad()
-def generation_metrics(model: Any, tokenizer: Any, examples: Sequence[Example]) -> dict[str, float]:
+def generation_metrics(
+    model: Any,
+    tokenizer: Any,
+    examples: Sequence[Example],
+    show: Callable[[Sequence[Sample]], None] = _no_one,
+) -> dict[str, float]:
     """Greedy answers to the examples: `eval_exact_match`, the share that equals the row's answer but for outer white space,
-    and `eval_parses`, the share of parsing Python among the rows whose own answer is."""
+    and `eval_parses`, the share of parsing Python among the rows whose own answer is. The first ones are shown."""
     references = [_text(tokenizer, _answer(example)) for example in examples]
     answers = generated(model, tokenizer, examples)
+    first = zip(examples[:MOST_SAMPLES], references, answers, strict=False)
+    show([_sample(tokenizer, example, wanted, answer) for example, wanted, answer in first])
     equal = [answer == reference for answer, reference in zip(answers, references, strict=True)]
     metrics = {"eval_exact_match": sum(equal) / max(1, len(equal))}
     code = [answer for answer, reference in zip(answers, references, strict=True) if _parses(reference)]
@@ -39,6 +65,11 @@ def generated(model: Any, tokenizer: Any, examples: Sequence[Example]) -> list[s
     for start in range(0, len(examples), ROWS_AT_ONCE):
         answers += _answers(model, tokenizer, examples[start : start + ROWS_AT_ONCE])
     return answers
+
+
+def _sample(tokenizer: Any, example: Example, wanted: str, answer: str) -> Sample:
+    question = _text(tokenizer, example.ids[: len(example.ids) - len(_answer(example))])
+    return Sample(*(text[:MOST_CHARACTERS] for text in (question, wanted, answer)))
 
 
 def _answers(model: Any, tokenizer: Any, examples: Sequence[Example]) -> list[str]:

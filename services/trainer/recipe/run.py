@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -24,6 +25,7 @@ from services.trainer.recipe.disk import whole_or_nothing
 from services.trainer.recipe.encode import EncodedRows, encode_rows, load_split, require_supervision
 from services.trainer.recipe.export import applied_setting, export
 from services.trainer.recipe.fingerprint import fingerprint_ids, take_fingerprint
+from services.trainer.recipe.generation import Sample
 from services.trainer.recipe.machine import machine_facts, use_threads
 from services.trainer.recipe.memory import ran_out
 from services.trainer.recipe.packing import check_packing
@@ -169,6 +171,7 @@ class TrainingRun:
             callbacks=[*guards, reporter],
             counters=self._counters,
             tell_halving=self._tell_halving,
+            show_samples=self._show_samples,
         )
         if plan.packing:
             data = check_packing(trainer, train.examples, plan)
@@ -183,6 +186,10 @@ class TrainingRun:
             level="warn",
             data={"pass_tokens": after, "pass_tokens_before": before},
         )
+
+    def _show_samples(self, step: int, samples: Sequence[Sample]) -> None:
+        data = {"step": step, "samples": [asdict(sample) for sample in samples]}
+        self._context.event(f"{len(samples)} sample answers at step {step}.", type="samples", data=data)
 
     def _measure_base(self, trainer: AnswerTrainer, validation: EncodedRows) -> None:
         """Validation loss of the untouched base: a fresh adapter adds nothing."""

@@ -6,6 +6,7 @@ import math
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +26,7 @@ from services.trainer.recipe.arguments import training_arguments
 from services.trainer.recipe.batches import Batch, Shuffled, best_fit, by_length, collate, passes
 from services.trainer.recipe.disk import whole_or_nothing
 from services.trainer.recipe.encode import Example
-from services.trainer.recipe.generation import generation_metrics
+from services.trainer.recipe.generation import Sample, generation_metrics
 from services.trainer.recipe.loss import IGNORED, install
 from services.trainer.recipe.memory import MemoryLadder
 from services.trainer.recipe.row_losses import RowLosses
@@ -59,11 +60,15 @@ def _no_one(before: int, after: int) -> None:
     """Nobody is told of a halving."""
 
 
+def _nobody(step: int, samples: Sequence[Sample]) -> None:
+    """Nobody looks at samples."""
+
+
 class AnswerTrainer(Trainer):
     """Trains an adapter, or a whole model, on supervised tokens.
 
     `model` is the base with its adapter, or without one; `plan` and `config` say how. `counters` counts what was computed,
-    and `tell_halving` is called when memory runs out.
+    `tell_halving` is called when memory runs out, and `show_samples` with a step and what was answered at it.
     """
 
     def __init__(
@@ -79,8 +84,10 @@ class AnswerTrainer(Trainer):
         callbacks: Sequence[TrainerCallback] = (),
         counters: Counters | None = None,
         tell_halving: Callable[[int, int], None] = _no_one,
+        show_samples: Callable[[int, Sequence[Sample]], None] = _nobody,
     ) -> None:
         self.counters = counters or Counters()
+        self._show_samples = show_samples
         self._examples = list(examples)
         self._validation = list(validation)
         self.row_losses = RowLosses(len(self._examples))
@@ -171,7 +178,9 @@ class AnswerTrainer(Trainer):
         }
         if asked := self._validation[: self._config.generate_rows]:
             with self.accelerator.autocast():
-                metrics |= generation_metrics(model, self.processing_class, asked)
+                metrics |= generation_metrics(
+                    model, self.processing_class, asked, partial(self._show_samples, self.state.global_step)
+                )
         model.train(was_training)
         return metrics
 
