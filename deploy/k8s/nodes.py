@@ -19,6 +19,7 @@ GPUS_PER_NODE = 8
 PORT = 29400
 NODE_LABEL = {"model-training.dev/node": "true"}
 SET = "training"
+RUN_LABEL = "metadata.labels['batch.kubernetes.io/controller-uid']"
 
 
 def job_set() -> Manifest:
@@ -108,6 +109,8 @@ def _template() -> Manifest:
     box["env"] += [
         {"name": "MT_CLAIM_ONE", "value": "true"},
         {"name": "MT_TRAINER_PROCESSES", "value": str(GPUS_PER_NODE)},
+        # The same in all pods of one job, and of no other.
+        {"name": "MT_TRAINER_RUN", "valueFrom": {"fieldRef": {"fieldPath": RUN_LABEL}}},
     ]
     box["volumeMounts"].append({"name": "dshm", "mountPath": "/dev/shm"})
     for served in ("ports", "startupProbe", "livenessProbe", "readinessProbe", "lifecycle"):
