@@ -185,7 +185,7 @@ def _hardened(part: Part, theirs: Upstream | None) -> dict[str, Any]:
         "mem_limit": f"{part.resources.memory_limit_mb}m",
         "cpu_shares": max(2, part.resources.cpu_m * 1024 // 1000),
         "stop_grace_period": f"{part.stop_s + 5}s",
-        "restart": "on-failure:3" if part.kind is Kind.TASK else "unless-stopped",
+        "restart": "no" if part.kind is Kind.TASK else "unless-stopped",
         "logging": LOGS,
     }
 
