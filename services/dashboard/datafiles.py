@@ -72,7 +72,7 @@ class Book:
         found: list[int] = []
         with self.path.open(encoding="utf-8", errors="replace") as lines:
             for number, line in enumerate(line for line in lines if line.strip()):
-                if wanted in line.casefold():
+                if wanted in _readable(line).casefold():
                     found.append(number)
         return [row for i in found[first : first + count] for row in self.rows(i, 1)], len(found)
 
@@ -97,6 +97,16 @@ class Book:
         except ValueError:
             found = {"text": text}
         return Row(position + 1, found if isinstance(found, dict) else {"value": found})
+
+
+def _readable(line: str) -> str:
+    """A line of JSON with its letters as they are: `\\u00f6` is an ö."""
+    if "\\u" not in line:
+        return line
+    try:
+        return json.dumps(json.loads(line), ensure_ascii=False)
+    except ValueError:
+        return line
 
 
 class Shelf:
