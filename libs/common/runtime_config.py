@@ -24,7 +24,7 @@ from sqlalchemy.orm import Session
 
 from libs.common.db.engine import Database
 from libs.common.db.tables import ConfigVersionRow
-from model_training.contracts.base import WHOLE, Number
+from model_training.contracts.base import WHOLE, Flag, Number
 from model_training.contracts.config import Origin
 
 log = structlog.get_logger(__name__)
@@ -88,8 +88,18 @@ class RetrievalDefaults(Section):
     """Tokens that passages may cost."""
 
 
+class LiveSampling(Section):
+    """Which live answers are measured, to notice when questions or answers drift. Off until a share is set."""
+
+    section: ClassVar[str] = "sampling"
+    share: Annotated[Number, Field(ge=0, le=1)] = 0.0
+    """Share of the answers of which numbers are kept: lengths, refusals, repetition, retrieval scores. 0 keeps none."""
+    keep_text: Flag = False
+    """Keep the texts of sampled questions and answers too, secrets and addresses blotted out, for a week."""
+
+
 SECTIONS: Mapping[str, type[Section]] = {
-    kind.section: kind for kind in (Limits, JobDefaults, InferenceDefaults, RetrievalDefaults)
+    kind.section: kind for kind in (Limits, JobDefaults, InferenceDefaults, RetrievalDefaults, LiveSampling)
 }
 
 S = TypeVar("S", bound=Section)

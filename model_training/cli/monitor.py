@@ -98,3 +98,29 @@ def _bars(values: list[float], width: int = 40) -> str:
     low, high = min(values), max(values)
     span = (high - low) or 1.0
     return "".join(BARS[round((value - low) / span * (len(BARS) - 1))] for value in values)
+
+
+@app.command("drift")
+def show_drift(
+    accept: Annotated[
+        str | None, typer.Option(help="Accept what this model is asked and answers now.")
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Show whether live questions and answers drifted. Sampling is off until MT_SAMPLING_SHARE is set."""
+    with Client() as client:
+        if accept is not None:
+            client.monitoring.accept_drift(accept)
+        found = client.monitoring.drift().data
+    if as_json:
+        print_json(found)
+        return
+    print_table(
+        ("model", "samples", "furthest signal", ""),
+        (
+            (one.model, one.samples,
+             f"{one.signals[0].name} {one.signals[0].effect:.2f} sd" if one.signals else "-", one.words)
+            for one in found
+        ),
+        "No answer was sampled yet.",
+    )  # fmt: skip

@@ -164,6 +164,29 @@ class CanaryRound(Reply):
     answers: list[str] = []
 
 
+class DriftSignal(Reply):
+    """One signal of a window of live answers against its reference. `effect` is in standard deviations."""
+
+    name: str
+    side: Literal["input", "output"]
+    effect: float
+    p: float
+    threshold: float
+    drifted: bool
+
+
+class LiveDrift(Reply):
+    """Whether what a model is asked, and answers, is as it was accepted. Signals are there once a window was full."""
+
+    model: str
+    object: Literal["live_drift"] = "live_drift"
+    samples: int
+    accepted_at: datetime | None = None
+    looked_at: datetime | None = None
+    signals: list[DriftSignal] = []
+    words: str
+
+
 class Resources(Reply):
     """Everything at one moment."""
 

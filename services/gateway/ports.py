@@ -51,6 +51,8 @@ class Target:
     model: str
     key: str | None = field(repr=False)
     tokens_field: str
+    million_prompt_tokens_usd: float = 0.0
+    million_completion_tokens_usd: float = 0.0
 
 
 class External(Protocol):

@@ -6,6 +6,7 @@ import asyncio
 import json
 import time
 from collections.abc import AsyncGenerator, Callable, Sequence
+from contextlib import aclosing
 from typing import Any, Literal
 
 from fastapi import APIRouter, Depends, Request
@@ -15,6 +16,7 @@ from ulid import ULID
 
 from libs.common.auth import require_internal
 from libs.common.errors import NotFound, PlatformError
+from libs.common.live_samples import HEADER, LiveAnswer, LiveSamples
 from model_training.contracts.base import Page
 from model_training.contracts.chat import (
     ChatChoice,
@@ -65,6 +67,8 @@ class AdapterStatus(BaseModel):
     gate: dict[str, Any] | None = None
 
 
+Told = Callable[[str, str], None]
+"""Takes an answer's text and why it ended."""
 Chunk = Callable[[Asked, Piece, bool], dict[str, Any]]
 """Makes the `choices` entry of a streamed chunk; the flag says whether it is the first."""
 
@@ -103,21 +107,26 @@ def _status(models: LoadedModels, row: TunedModel) -> AdapterStatus:
 
 
 def make_router(
-    service: InferenceService, list_models: Callable[[], list[ModelObject]], token: str
+    service: InferenceService,
+    list_models: Callable[[], list[ModelObject]],
+    token: str,
+    samples: LiveSamples | None = None,
 ) -> APIRouter:
     """What the gateway calls; each route wants the internal token."""
     router = APIRouter(prefix="/v1", dependencies=[Depends(require_internal(token))])
 
     @router.post("/chat/completions", response_model=ChatReply)
     async def chat(body: ChatRequest, request: Request) -> Response:
+        told = _teller(samples, request, body)
         asked = await service.plan_chat(body)
         head = _head("chatcmpl", body)
         if body.stream:
             head |= {"prompt": asked.prompt} if body.return_prompt else {}
-            return await _stream(
-                service, asked, body, head | {"object": "chat.completion.chunk"}, _chat_chunk
-            )
+            head |= {"object": "chat.completion.chunk"}
+            return await _stream(service, asked, body, head, _chat_chunk, told)
         answer = await _unless_left(request, service.whole(asked))
+        if answer is not None and told is not None:
+            told(answer.text, answer.finish_reason)
         return _reply(_chat_reply(head, asked, answer, body) if answer else None)
 
     @router.post("/completions", response_model=CompletionReply)
@@ -141,6 +150,21 @@ def make_router(
         )
 
     return router
+
+
+def _teller(samples: LiveSamples | None, request: Request, body: ChatRequest) -> Told | None:
+    """What is told of an answer once it is there; None where it is not to be measured."""
+    wanted = request.headers.get(HEADER)
+    if samples is None or wanted is None:
+        return None
+    question = next((turn.content for turn in reversed(body.messages) if turn.role == "user"), "")
+    started = time.perf_counter()
+
+    def told(text: str, reason: str) -> None:
+        seconds = time.perf_counter() - started
+        samples.offer(wanted, lambda: LiveAnswer(body.model, question, text, reason, seconds))
+
+    return told
 
 
 def _head(prefix: str, body: Sampling) -> dict[str, Any]:
@@ -211,14 +235,32 @@ def _text_logprobs(asked: Asked, scores: Sequence[TokenScore]) -> dict[str, Any]
 
 
 async def _stream(
-    service: InferenceService, asked: Asked, body: Sampling, head: dict[str, Any], chunk: Chunk
+    service: InferenceService,
+    asked: Asked,
+    body: Sampling,
+    head: dict[str, Any],
+    chunk: Chunk,
+    told: Told | None = None,
 ) -> Response:
     """Server-sent events. The first piece is awaited before the response begins, so that a refusal has its own status."""
     pieces = service.pieces(asked)
     first = await anext(pieces)
     usage = bool(body.stream_options and body.stream_options.include_usage)
-    events = _events(asked, first, pieces, head | ({"usage": None} if usage else {}), chunk, usage=usage)
+    head |= {"usage": None} if usage else {}
+    events = _events(asked, first, _listened(first, pieces, told), head, chunk, usage=usage)
     return StreamingResponse(events, media_type="text/event-stream", headers={"cache-control": "no-cache"})
+
+
+async def _listened(first: Piece, rest: AsyncGenerator[Piece], told: Told | None) -> AsyncGenerator[Piece]:
+    """The pieces after the first; what all of them say is told at their end, if anybody wants to know."""
+    texts = [first.text]
+    async with aclosing(rest):
+        async for piece in rest:
+            if told is not None:
+                texts.append(piece.text)
+                if piece.finish_reason:
+                    told("".join(texts), piece.finish_reason)
+            yield piece
 
 
 async def _events(

@@ -18,6 +18,7 @@ from fastapi import FastAPI
 from libs.common.artifacts import open_artifacts
 from libs.common.db.engine import Database
 from libs.common.errors import PlatformError
+from libs.common.live_samples import LiveSamples
 from libs.common.models.store import ModelStore
 from libs.common.service import create_app, serve
 from libs.common.telemetry import configure_logging
@@ -60,6 +61,7 @@ def build_app(settings: InferenceSettings, database: Database) -> FastAPI:
     )
     warm_up = WarmUp(service, models, settings.inference_preload)
     collector = EngineCollector(engine.states)
+    samples = LiveSamples(database)
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncGenerator[None]:
@@ -67,6 +69,7 @@ def build_app(settings: InferenceSettings, database: Database) -> FastAPI:
         yield
         warm_up.stop()
         collector.close()
+        samples.close()
         engine.close()
 
     app = create_app(
@@ -78,7 +81,7 @@ def build_app(settings: InferenceSettings, database: Database) -> FastAPI:
         lifespan=lifespan,
     )
     token = settings.internal_token.get_secret_value()
-    app.include_router(make_router(service, lambda: list_models(sources), token))
+    app.include_router(make_router(service, lambda: list_models(sources), token, samples))
     app.include_router(adapters_router(models, sources.tuned, token))
     return app
 

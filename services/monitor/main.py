@@ -25,6 +25,7 @@ from services.monitor.metrics import ResourceCollector
 from services.monitor.service.alerting import Alerting
 from services.monitor.service.canaries import Canaries
 from services.monitor.service.history import HistoryKeeper
+from services.monitor.service.live import LiveDriftKeeper
 from services.monitor.service.resources import resources
 from services.monitor.service.usage import UsageKeeper
 from services.monitor.service.watching import Watch
@@ -68,7 +69,7 @@ def main() -> None:
         sender,
         interval_s=settings.monitor_interval_s,
         expected=lambda: host.names() & {*scraper.services},
-        duties=[UsageKeeper(host, gpus.usage), HistoryKeeper()],
+        duties=[UsageKeeper(host, gpus.usage), HistoryKeeper(), LiveDriftKeeper()],
         also=[IN_MEMORY],
     )
     token = settings.internal_token.get_secret_value()
@@ -77,7 +78,7 @@ def main() -> None:
         database, asker, lambda: watch.labels(IN_MEMORY, "model"), watch.now, settings.canary_every_s
     )
     app = create_app("monitor", ready=database.ready)
-    app.include_router(monitoring.routes(database, measure, token))
+    app.include_router(monitoring.routes(database, measure, token, watch.now))
     app.include_router(alerts.routes(database, watch.now, token))
     watch.start()
     canaries.start()

@@ -13,6 +13,7 @@ from fastapi.responses import JSONResponse, Response, StreamingResponse
 
 from libs.common.auth import require_internal
 from libs.common.errors import PlatformError
+from libs.common.live_samples import HEADER, LiveSamples
 from model_training.contracts.base import Deleted, Page
 from model_training.contracts.chat import ChatReply, ChatRequest
 from model_training.contracts.indexes import Index, Passages, QueryReply, QueryRequest
@@ -27,6 +28,7 @@ from model_training.contracts.retrieval import (
 from services.rag.service.answers import Answers
 from services.rag.service.browsing import browse
 from services.rag.service.indexes import Indexes
+from services.rag.service.listening import Listener
 from services.rag.service.measuring import Measuring
 
 log = structlog.get_logger(__name__)
@@ -42,7 +44,13 @@ Project = Annotated[
 ]
 
 
-def make_router(indexes: Indexes, answers: Answers, measuring: Measuring, internal_token: str) -> APIRouter:
+def make_router(
+    indexes: Indexes,
+    answers: Answers,
+    measuring: Measuring,
+    internal_token: str,
+    samples: LiveSamples | None = None,
+) -> APIRouter:
     """The routes, for other services only."""
     router = APIRouter(prefix="/v1", dependencies=[Depends(require_internal(internal_token))])
     _add_upkeep(router, indexes, measuring)
@@ -67,11 +75,16 @@ def make_router(indexes: Indexes, answers: Answers, measuring: Measuring, intern
 
     @router.post("/chat/completions", summary="Answer with sources", response_model=ChatReply)
     async def chat(http: Request, request: ChatRequest, project: Project = None) -> Response:
+        listener = Listener(samples, http.headers.get(HEADER), request)
         if not request.stream:
             reply = await _while_client_waits(http, answers.answer(project, request))
-            return JSONResponse(reply) if reply is not None else Response(status_code=CLIENT_LEFT)
+            if reply is None:
+                return Response(status_code=CLIENT_LEFT)
+            listener.hear(reply)
+            listener.tell()
+            return JSONResponse(reply)
         pieces = await answers.stream(project, request)
-        return StreamingResponse(_events(pieces), media_type="text/event-stream")
+        return StreamingResponse(_events(listener.follow(pieces)), media_type="text/event-stream")
 
     return router
 

@@ -13,6 +13,7 @@ from fastapi import FastAPI
 
 from libs.common.db.engine import Database
 from libs.common.jobs.worker import run_worker
+from libs.common.live_samples import LiveSamples
 from libs.common.service import create_app
 from libs.common.telemetry import configure_logging
 from services.rag.adapters.bm25 import Bm25Encoder, Bm25Rule
@@ -51,6 +52,7 @@ def build_app(
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncGenerator[None]:
         yield
+        samples.close()
         await client.aclose()
 
     indexes = Indexes(database, store, embedders, rerankers, snapshots=settings.home / "snapshots")
@@ -61,8 +63,9 @@ def build_app(
         output_tokens=settings.rag_output_tokens,
     )
     answers = Answers(indexes, HttpInference(client), _terms(), rule)
+    samples = LiveSamples(database)
     app = create_app("rag", ready=lambda: ready() or database.ready(), lifespan=lifespan)
-    app.include_router(make_router(indexes, answers, Measuring(indexes, store), token))
+    app.include_router(make_router(indexes, answers, Measuring(indexes, store), token, samples))
     return app
 
 

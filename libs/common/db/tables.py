@@ -269,6 +269,7 @@ class ModelRow(Base):
     gate: Mapped[Json | None]
     metrics: Mapped[Json] = mapped_column(server_default=text("'{}'::jsonb"))
     lineage: Mapped[Json] = mapped_column(server_default=text("'{}'::jsonb"))
+    pinned: Mapped[bool] = mapped_column(server_default=text("false"))
     created_at: Mapped[datetime] = mapped_column(server_default=func.now())
 
 
@@ -457,6 +458,40 @@ class JobUsageRow(Base):
     job_id: Mapped[str] = mapped_column(ForeignKey("jobs.id", ondelete="CASCADE"), primary_key=True)
     data: Mapped[Json]
     updated_at: Mapped[datetime] = mapped_column(server_default=func.now())
+
+
+class LiveSampleRow(Base):
+    """What was measured of a live answer; its texts only where somebody has asked for them to be kept."""
+
+    __tablename__ = "live_samples"
+    id: Mapped[int] = mapped_column(BigInteger, primary_key=True, autoincrement=True)
+    model: Mapped[str]
+    at: Mapped[datetime] = mapped_column(server_default=func.now())
+    features: Mapped[Json]
+    question: Mapped[str | None]
+    answer: Mapped[str | None]
+    __table_args__ = (Index("ix_live_samples_model", "model", "id"), Index("ix_live_samples_at", "at"))
+
+
+class DriftReferenceRow(Base):
+    """The values by signal that a model's later answers are held against. They outlive the samples they were taken from."""
+
+    __tablename__ = "drift_references"
+    model: Mapped[str] = mapped_column(primary_key=True)
+    values: Mapped[Json]
+    last_sample: Mapped[int] = mapped_column(BigInteger)
+    accepted_at: Mapped[datetime] = mapped_column(server_default=func.now())
+
+
+class DeviceLeaseRow(Base):
+    """Who may use a card now, and who waits for it. A holder that falls silent loses it."""
+
+    __tablename__ = "device_leases"
+    device: Mapped[str] = mapped_column(primary_key=True)
+    holder: Mapped[str | None]
+    expires_at: Mapped[datetime | None]
+    wanted_by: Mapped[str | None]
+    wanted_until: Mapped[datetime | None]
 
 
 class CanaryRoundRow(Base):

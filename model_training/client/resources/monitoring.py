@@ -6,7 +6,7 @@ from datetime import datetime
 
 from model_training.client.transport import Transport
 from model_training.contracts.base import Page
-from model_training.contracts.monitoring import CanaryRound, History, JobReport, Resources
+from model_training.contracts.monitoring import CanaryRound, History, JobReport, LiveDrift, Resources
 
 
 class Monitoring:
@@ -43,6 +43,14 @@ class Monitoring:
     def canaries(self) -> Page[CanaryRound]:
         """The newest round of canary questions of each model."""
         return self._transport.get(Page[CanaryRound], "/v1/monitoring/canaries")
+
+    def drift(self) -> Page[LiveDrift]:
+        """Whether live questions and answers of each sampled model are as accepted."""
+        return self._transport.get(Page[LiveDrift], "/v1/monitoring/drift")
+
+    def accept_drift(self, model: str) -> LiveDrift:
+        """What is asked and answered now is meant. Needs the scope `admin`."""
+        return self._transport.act(LiveDrift, f"/v1/monitoring/drift/{model}/accept")
 
     def accept_canary(self, model: str) -> CanaryRound:
         """What answers behind the name now is meant. Needs the scope `admin`."""

@@ -10,13 +10,17 @@ from collections.abc import Generator, Mapping
 from typing import Any
 
 import httpx
+from prometheus_client import Counter
 from pydantic import ValidationError
 
 from libs.common.egress import HINT, Egress, EgressRefused
 from libs.common.errors import Conflict, InvalidInput, Overloaded, Unavailable, UpstreamFailed
-from model_training.contracts.chat import ChatReply
+from model_training.contracts.chat import ChatReply, Usage
 from services.gateway.ports import Target
 
+COST = Counter(
+    "mt_external_cost_dollars_total", "What the tokens of endpoints of others have cost.", ["endpoint"]
+)
 MOST_BYTES = 8 * 1024 * 1024
 SENT = (
     *("messages", "temperature", "top_p", "seed", "stop", "stream", "stream_options"),
@@ -49,14 +53,16 @@ class ExternalHttp:
         """
         answer = self._send(target, body)
         try:
-            return _read(target, _whole(target, answer))
+            reply = _read(target, _whole(target, answer))
         finally:
             answer.close()
+        _count(target, reply.usage)
+        return reply.model_dump(mode="json", exclude_none=True)
 
     def stream(self, target: Target, body: Mapping[str, Any]) -> Generator[bytes]:
         """The answer's events as they come; raises what `ask` raises before the first."""
         answer = self._send(target, body)
-        return _blocks(answer)
+        return _blocks(target, answer)
 
     def _send(self, target: Target, body: Mapping[str, Any]) -> httpx.Response:
         headers = {"Authorization": f"Bearer {target.key}"} if target.key else {}
@@ -107,7 +113,7 @@ def _whole(target: Target, answer: httpx.Response) -> bytes:
     return bytes(found)
 
 
-def _read(target: Target, content: bytes) -> dict[str, Any]:
+def _read(target: Target, content: bytes) -> ChatReply:
     try:
         reply = ChatReply.model_validate(json.loads(content))
     except (ValueError, RecursionError) as error:
@@ -121,14 +127,34 @@ def _read(target: Target, content: bytes) -> dict[str, Any]:
         ) from error
     if not reply.choices:
         raise UpstreamFailed(f"The answer of endpoint {target.name} holds no choice.")
-    return reply.model_dump(mode="json", exclude_none=True)
+    return reply
 
 
-def _blocks(answer: httpx.Response) -> Generator[bytes]:
+def _blocks(target: Target, answer: httpx.Response) -> Generator[bytes]:
+    """The events as they come; the last that names its usage is counted."""
+    usage: Usage | None = None
     try:
-        yield from answer.iter_raw()
+        for line in answer.iter_lines():
+            usage = _usage_of(line) or usage
+            yield f"{line}\n".encode()
     finally:
         answer.close()
+        if usage is not None:
+            _count(target, usage)
+
+
+def _usage_of(line: str) -> Usage | None:
+    if not line.startswith("data:") or '"usage"' not in line:
+        return None
+    try:
+        return Usage.model_validate(json.loads(line[5:])["usage"])
+    except (ValueError, KeyError, TypeError, RecursionError):
+        return None
+
+
+def _count(target: Target, usage: Usage) -> None:
+    read, written = target.million_prompt_tokens_usd, target.million_completion_tokens_usd
+    COST.labels(target.name).inc((usage.prompt_tokens * read + usage.completion_tokens * written) / 1e6)
 
 
 def _refusal(target: Target, answer: httpx.Response) -> Exception:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 from functools import cache
 from typing import Any, TypeVar
 
@@ -11,7 +12,8 @@ from fastapi.responses import JSONResponse, Response, StreamingResponse
 from starlette.concurrency import run_in_threadpool
 
 from libs.common.errors import InvalidInput
-from libs.common.runtime_config import InferenceDefaults, RetrievalDefaults, Section
+from libs.common.live_samples import HEADER
+from libs.common.runtime_config import InferenceDefaults, LiveSampling, RetrievalDefaults, Section
 from model_training.contracts.chat import ChatReply, ChatRequest, CompletionReply, CompletionRequest
 from services.gateway.api.dependencies import Asker, Gateway, Parts
 from services.gateway.api.openapi import event_stream
@@ -121,9 +123,18 @@ def _external_threads() -> CapacityLimiter:
     return CapacityLimiter(EXTERNAL_AT_ONCE)
 
 
+async def _sampling(gateway: Gateway, who: Principal) -> dict[str, str]:
+    """Whether this answer is measured. What the platform asks itself (evaluations, canaries) says nothing about users."""
+    rule = await _read(gateway, LiveSampling)
+    if who.key_id is None or random.random() >= rule.share:
+        return {}
+    return {HEADER: "text" if rule.keep_text else "numbers"}
+
+
 async def _pass_on(gateway: Gateway, url: str, body: dict[str, Any], who: Principal) -> Response:
     """Send the request on and its answer back. A stream is passed on as it comes, and ends when its client leaves."""
-    answer = await gateway.relay.post(url, body, {"x-mt-project": who.project_id})
+    headers = {"x-mt-project": who.project_id, **await _sampling(gateway, who)}
+    answer = await gateway.relay.post(url, body, headers)
     headers = {name: answer.headers[name] for name in PASSED_ON if name in answer.headers}
     if headers.get("content-type", "").startswith("text/event-stream"):
         return StreamingResponse(answer.blocks(), answer.status, headers=headers)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from typing import Annotated, Any
+from urllib.parse import quote
 
 import httpx
 from fastapi import APIRouter, Path, Query, Response
@@ -10,7 +11,7 @@ from pydantic import AwareDatetime, StringConstraints
 
 from libs.common.errors import Unavailable
 from model_training.contracts.base import Page
-from model_training.contracts.monitoring import CanaryRound, History, JobReport, Resources
+from model_training.contracts.monitoring import CanaryRound, History, JobReport, LiveDrift, Resources
 from services.gateway.api.dependencies import Admin, After, Gateway, JobId, Limit, Parts, Reader
 from services.gateway.service import audit, jobs
 
@@ -80,6 +81,28 @@ def accept(
 ) -> Response:
     """Somebody has changed the model on purpose: later rounds are held against this one."""
     return ask_monitor(gateway, "POST", f"/v1/monitoring/canaries/{model}/accept", body={})
+
+
+@router.get("/drift", summary="Whether live questions and answers drifted", response_model=Page[LiveDrift])
+def drift(gateway: Parts, who: Reader) -> Response:
+    """Samples of live answers (`sampling.share`) in windows, against those that were accepted: lengths, refusals,
+    repetition, retrieval scores. Input and output apart; at most one window in a hundred is a false alarm for each."""
+    return ask_monitor(gateway, "GET", "/v1/monitoring/drift")
+
+
+@router.post("/drift/{model}/accept", summary="Accept what is asked now", response_model=LiveDrift)
+def accept_drift(
+    gateway: Parts,
+    who: Admin,
+    model: Annotated[
+        str,
+        Path(
+            description="The model's name.", pattern=r"^[A-Za-z0-9_.:@-]{1,200}$", examples=["gemma-3-270m"]
+        ),
+    ],
+) -> Response:
+    """Users ask other things now, or the model answers otherwise on purpose: the newest samples are the reference."""
+    return ask_monitor(gateway, "POST", f"/v1/monitoring/drift/{quote(model, safe='')}/accept", body={})
 
 
 def ask_monitor(

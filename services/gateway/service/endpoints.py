@@ -97,7 +97,15 @@ def target(session: Session, principal: Principal, name: str, pepper: str) -> Ta
     """
     row = require(session, principal, name)
     key = _unseal(row, pepper) if row.sealed_key is not None else None
-    return Target(row.name, row.url, row.model, key, row.tokens_field)
+    return Target(
+        row.name,
+        row.url,
+        row.model,
+        key,
+        row.tokens_field,
+        row.million_prompt_tokens_usd,
+        row.million_completion_tokens_usd,
+    )
 
 
 def prices_of(row: EndpointRow) -> dict[str, Any]:

@@ -11,18 +11,24 @@ from fastapi import APIRouter, Depends, Query, Request
 from libs.common.auth import require_internal
 from libs.common.db.engine import Database
 from model_training.contracts.base import Page
-from model_training.contracts.monitoring import CanaryRound, History, JobReport, Resources
-from services.monitor.service import canaries, training
+from model_training.contracts.monitoring import CanaryRound, History, JobReport, LiveDrift, Resources
+from services.monitor.service import canaries, live, training
 from services.monitor.service.history import read
 
 
-def routes(database: Database, measure: Callable[[], Resources], internal_token: str) -> APIRouter:
+def routes(
+    database: Database,
+    measure: Callable[[], Resources],
+    internal_token: str,
+    now: Callable[[], datetime],
+) -> APIRouter:
     """The routes of the monitor.
 
     Args:
         database: where jobs and history are.
         measure: takes one look at everything.
         internal_token: what other services show.
+        now: the monitor's clock.
     """
     guard: Callable[[Request], None] = require_internal(internal_token)
     router = APIRouter(prefix="/v1/monitoring", tags=["monitoring"], dependencies=[Depends(guard)])
@@ -61,5 +67,17 @@ def routes(database: Database, measure: Callable[[], Resources], internal_token:
         """Hold later rounds against this one."""
         with database.session() as session:
             return canaries.accept(session, model)
+
+    @router.get("/drift", summary="Whether live questions and answers drifted")
+    def drift() -> Page[LiveDrift]:
+        """Of each model that was sampled, its newest window against its reference."""
+        with database.session() as session:
+            return Page[LiveDrift](data=live.listed(session))
+
+    @router.post("/drift/{model}/accept", summary="Accept what is asked and answered now")
+    def accept_drift(model: str) -> LiveDrift:
+        """Hold later samples against the newest ones."""
+        with database.session() as session:
+            return live.accept(session, model, now())
 
     return router

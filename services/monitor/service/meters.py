@@ -15,6 +15,12 @@ ROUND_SECONDS = Histogram(
 CANARY_DISTANCE = Gauge(
     "mt_canary_distance_nats", "How far a model's canary answers moved, per token.", ["model"]
 )
+DRIFTED = Gauge("mt_live_drift", "1 where the newest window of live answers drifted.", ["model", "side"])
+DRIFT_EFFECT = Gauge(
+    "mt_live_drift_effect",
+    "Largest distance of a live signal from its reference, in standard deviations.",
+    ["model", "side"],
+)
 CANARY_CHANGED = Gauge(
     "mt_canary_changed", "1 where something else answers behind a model's name.", ["model"]
 )

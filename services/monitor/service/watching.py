@@ -36,11 +36,6 @@ class Clock:
     def __init__(self) -> None:
         self._started, self._mark = datetime.now(UTC), time.monotonic()
 
-    def labels(self, name: str, label: str) -> list[str]:
-        """The values of a label among fresh series of a name that is read."""
-        fresh = self._samples.latest(name, {}, self._clock.now().timestamp())
-        return sorted({labels[label] for labels, _ in fresh if label in labels})
-
     def now(self) -> datetime:
         """The time."""
         return self._started + timedelta(seconds=time.monotonic() - self._mark)

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
+from prometheus_client import Gauge
+
 from libs.common.errors import InvalidInput
 from model_training.contracts.retrieval import (
     LabelledQuestion,
@@ -19,6 +21,11 @@ from services.rag.domain.search import SearchPlan, checked_query
 from services.rag.ports import VectorStore
 from services.rag.service.indexes import Indexes, default_plan
 
+RECALL = Gauge(
+    "mt_rag_recall_ratio",
+    "Share of labelled questions whose passage was among the best k, when it was last measured.",
+    ["index"],
+)
 DEPTH = 100
 LEAST_QUESTIONS = 20
 SHOWN = 5
@@ -47,11 +54,13 @@ class Measuring:
             for question, row in zip(questions, ranks, strict=True)
             if metrics.recall(row, request.k) == 0
         ]
+        overall = metrics.summarise(questions, ranks, request.k)
+        RECALL.labels(index.name).set(overall.recall[str(request.k)].estimate)
         return RetrievalReport(
             index=index.id,
             options=plan.as_options(),
             k=request.k,
-            overall=metrics.summarise(questions, ranks, request.k),
+            overall=overall,
             by_kind=dict(metrics.by_kind(questions, ranks, request.k)),
             misses=missed,
             unlabelled=unlabelled,

@@ -9,10 +9,11 @@ from typing import Any
 import httpx
 import openai
 import pytest
+from sqlalchemy import select
 from tokenizers import Tokenizer
 
 from libs.common.db.engine import Database
-from libs.common.db.tables import ModelRow
+from libs.common.db.tables import LiveSampleRow, ModelRow
 from libs.common.models.prompting import encode, load_template, render
 from libs.common.testing.tiny_gemma import write_tiny_adapter
 from tests.conftest import Stores
@@ -276,3 +277,25 @@ def test_adapters_are_listed_loaded_pinned_and_unloaded(served: Served, tmp_path
     assert act("explode").status_code == 422
     listed = {row["id"]: row["loaded"] for row in served.http("GET", "/v1/adapters").json()["data"]}
     assert listed[model] is False
+
+
+def test_answers_are_measured_where_the_gateway_says_so(served: Served, database: Database) -> None:
+    before = _sampled(database)
+    for stream in (False, True):
+        headers = {"x-mt-sample": "numbers"}
+        answer = served.client.chat.completions.create(
+            model=BASE, messages=QUESTION, max_tokens=4, stream=stream, extra_headers=headers
+        )
+        if stream:
+            list(answer)
+    served.client.chat.completions.create(model=BASE, messages=QUESTION, max_tokens=4)
+    wait_until(lambda: len(_sampled(database)) == len(before) + 2)
+    whole, streamed = [row.features for row in _sampled(database)[-2:]]
+    assert whole["answer_length"] == streamed["answer_length"] > 0
+    assert whole["answer_cut"] == streamed["answer_cut"] == 1
+
+
+def _sampled(database: Database) -> list[LiveSampleRow]:
+    with database.session() as session:
+        query = select(LiveSampleRow).where(LiveSampleRow.model == BASE).order_by(LiveSampleRow.id)
+        return list(session.scalars(query))
