@@ -75,4 +75,4 @@ if __name__ == "__main__":
     if "--wait" in sys.argv[1:]:
         wait(url)
     else:
-        upgrade(url)
+        upgrade(url, *sys.argv[1:2])

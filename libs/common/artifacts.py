@@ -85,9 +85,12 @@ class ArtifactStore:
         return path
 
     def commit(self, directory: Path) -> str:
-        """Copy a finished directory into the store and return its id. Atomic; storing the same content again is free."""
+        """Copy a finished directory into the store and return its id. Atomic; storing the same content again is free, and
+        makes it young again for `mt gc`."""
         artifact = hash_directory(directory)
-        if not (self._root / artifact).is_dir():
+        try:
+            os.utime(self._root / artifact)
+        except FileNotFoundError:
             with self._staging() as staging:
                 shutil.copytree(directory, staging, dirs_exist_ok=True)
                 self._publish(staging, artifact)

@@ -3,42 +3,55 @@
 from __future__ import annotations
 
 import json
-import os
-import platform as machine
-import shutil
 import subprocess
 import sys
+from dataclasses import asdict
 from typing import Annotated, Any
 
 import typer
+from rich.text import Text
 
-from model_training.cli.console import out, print_json, size
+from model_training.cli.console import out, print_json
+from model_training.cli.platform import HomeOption
 from model_training.errors import UserError
-from model_training.home import default_home
+from model_training.home import Home, default_home
+from model_training.operations.checks import Check, all_checks
+
+MARKS = {"ok": ("", "green"), "note": (" (note)", "yellow"), "bad": (" (bad)", "bold red")}
 
 
-def doctor(as_json: Annotated[bool, typer.Option("--json", help="For programs.")] = False) -> None:
-    """Look at this machine. The exit code is 1 where generated programs would not be run."""
-    sandbox = _sandbox()
-    facts = {
-        "python": f"{machine.python_version()} on {machine.system()} {machine.release()}, {machine.machine()}",
-        "processors": str(
-            len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-        ),
-        "disk": f"{size(_free_bytes())} free for {default_home()}",
-        "user": "root" if os.geteuid() == 0 else f"an ordinary one (uid {os.geteuid()})",
-    }
+def doctor(
+    home: HomeOption = None,
+    port_base: Annotated[
+        int, typer.Option(help="Port of the gateway, whose neighbours are looked at.")
+    ] = 8000,
+    as_json: Annotated[bool, typer.Option("--json", help="For programs.")] = False,
+) -> None:
+    """Look at this machine. The exit code is 1 where the platform would not work or generated programs would not be run."""
+    checks = all_checks(Home((home or default_home()).expanduser().absolute()), port_base)
+    sandbox = run_sandbox()
+    is_well = sandbox["is_enough"] and all(check.state != "bad" for check in checks)
     if as_json:
-        print_json({**facts, "sandbox": sandbox})
+        print_json({
+            **{check.name: check.text for check in checks},
+            "checks": [asdict(check) for check in checks],
+            "sandbox": sandbox,
+            "is_well": is_well,
+        })  # fmt: skip
     else:
-        for name, value in facts.items():
-            out.print(f"{name:<11} {value}", soft_wrap=True)
+        for check in checks:
+            _print(check)
         _show(sandbox)
-    if not sandbox["is_enough"]:
+    if not is_well:
         raise typer.Exit(1)
 
 
-def _sandbox() -> dict[str, Any]:
+def run_sandbox() -> dict[str, Any]:
+    """What keeps answers apart from this host, tried in a process of its own.
+
+    Raises:
+        UserError: the evaluator's parts are not installed.
+    """
     run = subprocess.run(
         [sys.executable, "-m", "services.evaluator.doctor"],
         capture_output=True,
@@ -53,11 +66,11 @@ def _sandbox() -> dict[str, Any]:
     return json.loads(run.stdout)
 
 
-def _free_bytes() -> int:
-    folder = default_home()
-    while not folder.exists():
-        folder = folder.parent
-    return shutil.disk_usage(folder).free
+def _print(check: Check) -> None:
+    mark, style = MARKS[check.state]
+    out.print(Text.assemble(f"{check.name:<11} ", check.text, (mark, style)), soft_wrap=True)
+    if check.hint:
+        out.print(Text(f"{'':<11} {check.hint}", style="cyan"), soft_wrap=True)
 
 
 def _show(sandbox: dict[str, Any]) -> None:

@@ -23,6 +23,7 @@ from model_training.cli import (
     sweeps,
 )
 from model_training.cli.audit import audit
+from model_training.cli.backup import backup, restore
 from model_training.cli.chat import chat
 from model_training.cli.compare import compare
 from model_training.cli.console import out
@@ -30,7 +31,9 @@ from model_training.cli.demo import demo
 from model_training.cli.deploy import deploy
 from model_training.cli.doctor import doctor
 from model_training.cli.evaluate import evaluate
+from model_training.cli.gc import gc
 from model_training.cli.group import Group
+from model_training.cli.support import support
 from model_training.cli.train import train
 
 app = typer.Typer(
@@ -63,7 +66,17 @@ def root(
 
 MACHINE, WORK, LOOK = "The platform on this machine", "Work", "Look and prepare"
 
-for command in (platform.up, platform.status, platform.down, platform.logs, doctor):
+for command in (
+    platform.up,
+    platform.status,
+    platform.down,
+    platform.logs,
+    doctor,
+    backup,
+    restore,
+    gc,
+    support,
+):
     app.command(rich_help_panel=MACHINE)(command)
 for command in (demo, train, evaluate, compare, deploy, chat):
     app.command(rich_help_panel=WORK)(command)

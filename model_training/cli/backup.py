@@ -1,0 +1,82 @@
+"""`mt backup` and `mt restore`: the whole platform in one file."""
+
+from __future__ import annotations
+
+import os
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from model_training.cli.console import err, out, size
+from model_training.cli.platform import HomeOption
+from model_training.errors import UserError
+from model_training.home import Home, default_home
+
+if TYPE_CHECKING:
+    from model_training.operations.backup import Summary
+
+
+def backup(
+    target: Annotated[Path | None, typer.Argument(help="The file; mt-backup-<time>.tar by default.")] = None,
+    home: HomeOption = None,
+    without_secrets: Annotated[
+        bool,
+        typer.Option("--without-secrets", help="Leave keys and secrets out; old API keys end with them."),
+    ] = False,
+) -> None:
+    """Write database, files, models, indexes and settings into one file, while the platform runs."""
+    from model_training.operations.backup import backup
+    from model_training.operations.place import opened
+
+    path = target or Path(f"mt-backup-{datetime.now(UTC):%Y%m%dT%H%M%SZ}.tar")
+    with opened(home) as place:
+        made = backup(place, path.absolute(), secrets=not without_secrets)
+    out.print(f"{path}: {_in_words(made)}", soft_wrap=True)
+    _say_missing(made)
+    if made.has_secrets:
+        err.print("It holds the platform's secrets: keep it where only you can read it, or encrypt it.")
+
+
+def restore(
+    source: Annotated[Path, typer.Argument(help="A file of `mt backup`.")],
+    home: HomeOption = None,
+) -> None:
+    """Put a backup back into an empty data directory or database. Everything is checked before anything is written."""
+    from model_training.operations.place import opened
+    from model_training.operations.restore import put_secrets, restore, unpacked
+
+    where = Home((home or default_home()).expanduser().absolute())
+    _refuse_running(where)
+    with unpacked(source.absolute(), where) as (directory, manifest):
+        if not (where.postgres / "data").exists():
+            put_secrets(directory, where)
+        with opened(home) as place:
+            done = restore(place, source.absolute(), directory, manifest)
+    out.print(f"Restored {_in_words(done)}", soft_wrap=True)
+    _say_missing(done)
+    if not done.has_secrets:
+        err.print("The backup holds no secrets: make new API keys with `mt keys create`.")
+    out.print("`mt up` starts it; jobs that ran go on from where they were backed up.")
+
+
+def _refuse_running(where: Home) -> None:
+    if os.environ.get("MT_DATABASE_URL"):
+        return  # a deployment: whether its services are stopped cannot be seen from here; an empty database is wanted
+    from model_training.embedded.state import current
+
+    if current(where) is not None:
+        raise UserError(f"The platform of {where.root} runs.", hint="`mt down` first, or name a new --home.")
+
+
+def _in_words(made: Summary) -> str:
+    return (
+        f"{sum(made.tables.values())} rows of {len(made.tables)} tables, {made.files} files, {made.artifacts} artifacts, "
+        f"{made.indexes} indexes ({size(made.bytes)}, version {made.revision}, {made.created_at})"
+    )
+
+
+def _say_missing(made: Summary) -> None:
+    for name in made.missing:
+        err.print(f"[bold yellow]Not there:[/] {name}, which a row names", soft_wrap=True)
