@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import ConfigDict, Field
 
-from model_training.contracts.base import WHOLE, Metadata, Name, Number, Reference, Reply, Seed, Wire
+from model_training.contracts.base import WHOLE, Flag, Metadata, Name, Number, Reference, Reply, Seed, Wire
 from model_training.contracts.indexes import Source
 from model_training.contracts.jobs import JobError, JobProgress, JobState
 
@@ -137,7 +137,7 @@ class EvaluationCreate(Wire):
         description="`right` searches among the passages about the function asked alone: what perfect retrieval is worth.",
     )
     part: Part | None = Field(default=None, description="Ask a part of the items only.")
-    fresh: bool = Field(
+    fresh: Flag = Field(
         default=False,
         description="Ask every question anew, though its answer is kept: to measure time and cost.",
     )

@@ -180,7 +180,7 @@ class Pipeline(Reply):
     started_at: datetime | None = None
     finished_at: datetime | None = None
     retry_of: str | None = None
-    reuse: bool = True
+    reuse: Flag = True
     files: dict[str, str] = {}
     steps: list[PipelineStep] = []
     progress: JobProgress = JobProgress()

@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
-from model_training.contracts.base import WHOLE, Number, Reference, Reply, Wire
+from model_training.contracts.base import WHOLE, Flag, Number, Reference, Reply, Wire
 
 Value = Annotated[str, Field(min_length=1, max_length=500)]
 FilterValue = Value | Annotated[list[Value], Field(min_length=1, max_length=100)]
@@ -64,7 +64,7 @@ class RetrievalTune(Wire):
     questions: Questions
     metric: Literal["ndcg", "recall", "mrr"] = "ndcg"
     k: Annotated[int, Field(ge=1, le=100), WHOLE] = 5
-    store: bool = Field(default=True, description="Make the outcome the index's default.")
+    store: Flag = Field(default=True, description="Make the outcome the index's default.")
 
 
 class Estimate(Reply):
