@@ -47,6 +47,7 @@ SERVICES = (
         mounts=(_HOME,),
         calls=("postgres", "redis", "inference", "rag", "comparator", "monitor", "evaluator"),
         needs=("migrate", "redis"),
+        outside="endpoints of others that users have registered (`external:<name>`)",
         published=True,
         stateless=True,
         most_replicas=6,

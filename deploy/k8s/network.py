@@ -11,7 +11,7 @@ from deploy.k8s.pods import NAME_LABEL, Manifest, labels, manifest
 
 IN_CLUSTER = (*inventory.SERVICES, *inventory.TASKS, *inventory.STORES)
 PRIVATE = ("10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16", "100.64.0.0/10", "169.254.0.0/16", "127.0.0.0/8")
-OUTSIDE_PORTS = {"monitor": (443, 587), "prepare-model": (443,)}
+OUTSIDE_PORTS = {"gateway": (443,), "monitor": (443, 587), "prepare-model": (443,)}
 """HTTPS, and mail for alerts."""
 INGRESS_NAMESPACE = "ingress-nginx"
 MONITORING_NAMESPACE = "monitoring"
