@@ -27,6 +27,7 @@ POLL_S = 0.7
 METRICS_EVERY_S = (
     0.7  # metric points are not in the stream; they are read when the job has moved, so often at most
 )
+POINTS_AT_ONCE = 5_000
 SILENCE_S = 35.0  # three missed heartbeats
 RECONNECT_PAUSE_S = 1.0
 PATIENCE_S = 120.0  # how long the gateway may be away before following gives up
@@ -173,7 +174,11 @@ class Jobs:
                     yield JobEvent.model_validate_json(message.data)
 
     def _metrics_after(self, job_id: str, step: int) -> Iterator[MetricPoint]:
-        return walk(lambda after: self.metrics(job_id, after=step if after is None else int(after)))
+        return walk(
+            lambda after: self.metrics(
+                job_id, after=step if after is None else int(after), limit=POINTS_AT_ONCE
+            )
+        )
 
     def _patiently(self, job_id: str) -> Job:
         """The job, also when the gateway is away for a while (it restarts, say)."""
