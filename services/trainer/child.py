@@ -1,4 +1,4 @@
-"""The process that trains. Started by the worker for one job; the only process of this service that imports torch."""
+"""The process that trains. Started by the worker for one job; it, or those that it launches, alone import torch here."""
 
 from __future__ import annotations
 
@@ -11,6 +11,8 @@ from typing import Any
 
 from libs.common.jobs.child import ChildContext, run_child
 from services.trainer.domain import TrainOrder
+from services.trainer.launch import read_shape, run
+from services.trainer.settings import TrainerSettings
 
 STARTED = time.monotonic()
 """Before the imports, which take longer than a small job's steps."""
@@ -33,6 +35,15 @@ def leave_out(config: Mapping[str, Any]) -> None:
 
 def work(context: ChildContext) -> dict[str, Any]:
     """Train as the order says; see `recipe.run.train`."""
+    order = TrainOrder.from_dict(context.spec)
+    prepare_process(order.config)
+    from services.trainer.recipe.run import train
+
+    return train(context, order, STARTED)
+
+
+def prepare_process(config: Mapping[str, Any]) -> None:
+    """Set what libraries read when they are imported, and hide those that this job does not use."""
     # Read by the libraries when they are imported: models come from the store, never from a hub, and nothing is reported.
     os.environ.update(HF_HUB_OFFLINE="1", HF_HUB_DISABLE_TELEMETRY="1", TOKENIZERS_PARALLELISM="false")
     # A thread that waits for another spins this often and then sleeps. By default it spins for milliseconds, which takes the
@@ -40,12 +51,13 @@ def work(context: ChildContext) -> dict[str, Any]:
     os.environ.setdefault("GOMP_SPINCOUNT", "1000")
     # Shapes whose code and packed weights oneDNN keeps, about 2 MB each; its default of 1024 is too many for this job.
     os.environ.setdefault("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "512")
-    order = TrainOrder.from_dict(context.spec)
-    leave_out(order.config)
-    from services.trainer.recipe.run import train
-
-    return train(context, order, STARTED)
+    leave_out(config)
 
 
 if __name__ == "__main__":
-    run_child(work)
+    settings = TrainerSettings()  # pyright: ignore[reportCallIssue] (values come from the environment)
+    shape = read_shape(settings)
+    if shape.is_several:
+        run(shape, settings.home)
+    else:
+        run_child(work)

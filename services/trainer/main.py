@@ -9,7 +9,9 @@ from libs.common.models.store import ModelStore
 from libs.common.service import create_app
 from libs.common.settings import PlatformSettings
 from libs.common.telemetry import configure_logging
+from services.trainer.launch import read_shape
 from services.trainer.service import Training
+from services.trainer.settings import TrainerSettings
 from services.trainer.tasks import TrainHandler
 
 
@@ -21,8 +23,9 @@ def build_handler(settings: PlatformSettings) -> TrainHandler:
 
 def main() -> None:
     """Run until SIGTERM."""
-    settings = PlatformSettings()  # pyright: ignore[reportCallIssue] (values come from the environment)
+    settings = TrainerSettings()  # pyright: ignore[reportCallIssue] (values come from the environment)
     configure_logging("trainer", settings.log_level)
+    read_shape(settings)  # what cannot be launched is refused here and not by the first job
     database = Database(settings.database_url)
     app = create_app("trainer", ready=database.ready)
     run_worker(build_handler(settings), app, settings, database, url=settings.trainer_url)

@@ -64,13 +64,19 @@ def whole_model(model: PeftModel | PreTrainedModel) -> Any:
     return model.get_base_model() if isinstance(model, PeftModel) else model
 
 
-def save_trained(model: PeftModel | PreTrainedModel, directory: Path) -> None:
+def save_trained(
+    model: PeftModel | PreTrainedModel, directory: Path, state_dict: dict[str, Any] | None = None
+) -> None:
     """Write what training changes: adapter_config.json and adapter_model.safetensors, without asking a hub about the base;
-    or the whole model, if that is trained."""
+    or the whole model, if that is trained.
+
+    Args:
+        state_dict: all weights, where no process holds the whole model.
+    """
     if not isinstance(model, PeftModel):
-        model.save_pretrained(str(directory))
+        model.save_pretrained(str(directory), state_dict=state_dict)
         return
-    model.save_pretrained(str(directory), save_embedding_layers=False)
+    model.save_pretrained(str(directory), save_embedding_layers=False, state_dict=state_dict)
     (directory / "README.md").unlink(missing_ok=True)  # PEFT's empty card
 
 

@@ -27,6 +27,10 @@ def training_arguments(
 ) -> TrainingArguments:
     """`lr_scale` is what a job that diverged once multiplies its learning rate by."""
     return TrainingArguments(
+        # Of several processes, each sees the whole batch and computes its share: see `team`.
+        average_tokens_across_devices=False,
+        ddp_find_unused_parameters=False,
+        ddp_broadcast_buffers=False,
         output_dir=str(output_dir),
         per_device_train_batch_size=plan.batch_size,
         per_device_eval_batch_size=plan.batch_size,

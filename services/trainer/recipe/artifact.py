@@ -38,15 +38,23 @@ class Outcome:
 
 
 def write_trained(
-    model: PeftModel | PreTrainedModel, order: TrainOrder, template: PromptTemplate, directory: Path
+    model: PeftModel | PreTrainedModel,
+    order: TrainOrder,
+    template: PromptTemplate,
+    directory: Path,
+    state_dict: dict[str, Any] | None = None,
 ) -> None:
     """Write the adapter under the base's catalogue name, not under the path that it was loaded from; or the whole model in
     bfloat16, as a folder that loads by itself. A whole model that was trained in float32 is bfloat16 afterwards."""
     if isinstance(model, PeftModel):
         model.peft_config["default"].base_model_name_or_path = order.model
-        save_trained(model, directory)
+        save_trained(model, directory, state_dict)
         return
-    save_trained(model.to(torch.bfloat16), directory)
+    if state_dict is None:
+        model = model.to(torch.bfloat16)
+    else:
+        state_dict = {name: value.to(torch.bfloat16) for name, value in state_dict.items()}
+    save_trained(model, directory, state_dict)
     complete(directory, Path(order.model_path), template)
     (directory / INDEX).unlink(missing_ok=True)  # of a base in several files; this is one
 

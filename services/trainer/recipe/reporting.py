@@ -77,7 +77,7 @@ class Reporter(TrainerCallback):
     """Reports the steps of one attempt, seals its checkpoints, and honours requests to stop.
 
     `started` is when the attempt began, by the monotonic clock; `counters`, `metrics` (the newest of each) and
-    `points` (by step) are what earlier attempts left.
+    `points` (by step) are what earlier attempts left. Of several processes, the one that `leads` seals checkpoints.
     """
 
     def __init__(
@@ -90,8 +90,10 @@ class Reporter(TrainerCallback):
         started: float,
         metrics: Mapping[str, float],
         points: Points,
+        leads: bool = True,
     ) -> None:
         self._context = context
+        self._leads = leads
         self._root = root
         self._keep = keep
         self._counters = counters
@@ -157,6 +159,12 @@ class Reporter(TrainerCallback):
         path = Path(str(args.output_dir)) / f"{checkpoints.PREFIX}{step}"
         self._counters.elapsed_s = self._earlier_s + time.monotonic() - self._started
         self._counters.ended = control.should_training_stop or step >= state.max_steps
+        if self._leads:
+            self._seal(path, step, state.best_global_step)
+        if self._context.stop_requested() == "pause" and step < state.max_steps:
+            raise JobStopped
+
+    def _seal(self, path: Path, step: int, best: int | None) -> None:
         with whole_or_nothing(path, f"the checkpoint at step {step}"):
             (path / POINTS).write_text(json.dumps(list(self._points)), encoding="utf-8")
             marker = checkpoints.commit(
@@ -165,11 +173,8 @@ class Reporter(TrainerCallback):
         data = {"step": step, "path": str(path), "sha256": marker.sha256, "metrics": marker.metrics}
         self._context.output("checkpoint", data)
         self._context.event(f"Checkpoint at step {step}.", type="checkpoint", data=data)
-        best = state.best_global_step
         for gone in checkpoints.rotate(self._root, self._context.fence, keep=self._keep, best_step=best):
             self._context.output("checkpoint_removed", {"step": gone})
-        if self._context.stop_requested() == "pause" and step < state.max_steps:
-            raise JobStopped
 
     def _at_step(self, step: int, values: dict[str, float]) -> dict[str, float]:
         """A step is stored once, so a validation adds to the values of its step and does not replace them."""

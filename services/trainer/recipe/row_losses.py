@@ -24,7 +24,14 @@ class RowLosses:
         """Take in the (tokens,) losses of some whole rows; `rows` has the number of each token's row."""
         numbers, which = rows.cpu().unique(return_inverse=True)
         sums = torch.zeros(len(numbers)).index_add_(0, which, losses.detach().float().cpu())
-        means = sums / which.bincount(minlength=len(numbers))
+        self.put(numbers, sums / which.bincount(minlength=len(numbers)))
+
+    def of(self, numbers: torch.Tensor) -> torch.Tensor:
+        """The last losses of some rows."""
+        return self._last[numbers]
+
+    def put(self, numbers: torch.Tensor, means: torch.Tensor) -> None:
+        """Note the mean losses of some rows."""
         self._last[numbers] = means
         new = self._first[numbers].isnan()
         self._first[numbers[new]] = means[new]

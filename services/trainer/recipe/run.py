@@ -8,6 +8,7 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
+import torch
 import transformers
 
 from libs.common.errors import JobFailure, PlatformError
@@ -33,6 +34,8 @@ from services.trainer.recipe.proofs import Proofs
 from services.trainer.recipe.reporting import Context, Points, Reporter, tell_again
 from services.trainer.recipe.resuming import BestIsWhole, choose_best, resume_point
 from services.trainer.recipe.stopping import Divergence, diverged
+from services.trainer.recipe.team import ALONE, Team, join
+from services.trainer.recipe.team_context import TeamContext
 from services.trainer.recipe.trainer import AnswerTrainer, Counters
 
 ROLLED_BACK = 0.5
@@ -44,8 +47,9 @@ HARDEST_ROWS = 20
 class TrainingRun:
     """One attempt at a job. `run` does it; what it commits on the way survives it."""
 
-    def __init__(self, context: Context, order: TrainOrder, started: float) -> None:
+    def __init__(self, context: Context, order: TrainOrder, started: float, team: Team = ALONE) -> None:
         self._context = context
+        self._team = team
         self._order = order
         self._started = started
         self._config = _config(order)
@@ -62,14 +66,15 @@ class TrainingRun:
         """Train, choose the best checkpoint, write the artifact.
 
         Returns:
-            The job's result, with `directory` in place of the artifact's id.
+            The job's result, with `directory` in place of the artifact's id. Nothing, in processes that follow.
 
         Raises:
             JobFailure: the data, the settings or the training are at fault.
             JobStopped: a pause or a cancel was honoured.
         """
         threads = use_threads()
-        self._look_back()
+        with self._team.leader_first():
+            self._look_back()
         template, tokenizer = load_template(self._order.template, self._path), load_tokenizer(self._path)
         train, validation = self._encode(tokenizer, template)
         self._context.check_stop()
@@ -122,7 +127,7 @@ class TrainingRun:
 
     def _plan(self, train: EncodedRows, validation: EncodedRows, threads: int) -> Plan:
         facts = DataFacts(len(train.examples), len(validation.examples))
-        self._machine = machine_facts()
+        self._machine = self._share_of_memory(machine_facts())
         self._threads = threads
         size = outcome.data_size(train, validation)
         shape = outcome.read_shape(self._path)
@@ -143,6 +148,15 @@ class TrainingRun:
         )
         return plan
 
+    def _share_of_memory(self, facts: MachineFacts) -> MachineFacts:
+        """What the plan may count on: on a CPU the processes share the machine's memory; each has a GPU of its own, and a
+        model in shares is held by all of them together."""
+        if facts.memory_bytes is None:
+            return facts
+        many = self._team.size if self._team.is_sharded else 1
+        few = 1 if facts.cuda else self._team.local_size
+        return replace(facts, memory_bytes=facts.memory_bytes * many / few)
+
     def _trainer(self, tokenizer: Any, rows: tuple[EncodedRows, EncodedRows], plan: Plan) -> AnswerTrainer:
         transformers.set_seed(self._config.seed)
         model = prepare(self._path, plan, self._config)
@@ -157,6 +171,7 @@ class TrainingRun:
             started=self._started,
             metrics=marker.metrics if marker else {},
             points=self._points,
+            leads=self._team.leads,
         )
         guards = [Proofs(), Divergence(), BestIsWhole(self._context, self._checkpoints)]
         train, validation = rows
@@ -172,6 +187,7 @@ class TrainingRun:
             counters=self._counters,
             tell_halving=self._tell_halving,
             show_samples=self._show_samples,
+            team=self._team,
         )
         if plan.packing:
             data = check_packing(trainer, train.examples, plan)
@@ -250,9 +266,13 @@ class TrainingRun:
         encoded: tuple[EncodedRows, EncodedRows],
         template: PromptTemplate,
     ) -> dict[str, Any]:
+        weights = trainer.accelerator.get_state_dict(trainer.model) if self._team.is_sharded else None
+        if not self._team.leads:
+            return {}
         self._context.progress(trainer.state.global_step, trainer.state.max_steps, "writing the artifact")
         directory = artifact.fresh_directory(self._context.workdir)
         with whole_or_nothing(directory, "the artifact"):
+            artifact.write_trained(trainer.model, self._order, template, directory, weights)
             return self._write(directory, trainer, plan, encoded, template)
 
     def _write(
@@ -263,9 +283,8 @@ class TrainingRun:
         encoded: tuple[EncodedRows, EncodedRows],
         template: PromptTemplate,
     ) -> dict[str, Any]:
-        """Fill the artifact's directory and give it its name; returns the job's result."""
+        """Fill the directory that holds the adapter, and give it its name; returns the job's result."""
         train, validation = encoded
-        artifact.write_trained(trainer.model, self._order, template, directory)
         texts = fingerprint_ids(trainer.processing_class, template, train.examples)
         outcome.free(trainer)
         fingerprint = take_fingerprint(self._path, directory, texts, plan.device)
@@ -328,13 +347,29 @@ def _config(order: TrainOrder) -> TrainingConfig:
         ) from error
 
 
-def train(context: Context, order: TrainOrder, started: float | None = None) -> dict[str, Any]:
+def train(
+    context: Context, order: TrainOrder, started: float | None = None, team: Team = ALONE
+) -> dict[str, Any]:
     """Do one attempt at a training job that began when the monotonic clock was at `started`; see `TrainingRun.run`."""
     try:
-        return TrainingRun(context, order, time.monotonic() if started is None else started).run()
+        return TrainingRun(context, order, time.monotonic() if started is None else started, team).run()
     except PlatformError as error:
         raise JobFailure.of(error) from error
     except (RuntimeError, MemoryError) as error:
         if not ran_out(error):
             raise
         raise out_of_memory(str(error).partition("\n")[0]) from error
+
+
+def train_together(
+    job: dict[str, Any], order: TrainOrder, speaker: Context | None, *, is_sharded: bool, started: float
+) -> dict[str, Any]:
+    """One process's part of an attempt that several processes do; see `team`.
+
+    Args:
+        job: the child's order: its id, attempt, fence and folder.
+        speaker: process 0's context; the others have none.
+    """
+    use_cpu = order.config.get("device") == "cpu" or not torch.cuda.is_available()
+    team = join(use_cpu=use_cpu, is_sharded=is_sharded)
+    return train(TeamContext(job, team, speaker), order, started, team)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -12,7 +13,7 @@ from typing import Any
 
 import torch
 from peft import PeftModel
-from torch.utils.data import Dataset, Sampler
+from torch.utils.data import DataLoader, Dataset, Sampler
 from transformers import PreTrainedModel, PreTrainedTokenizerBase, Trainer
 from transformers.trainer import TRAINER_STATE_NAME
 from transformers.trainer_callback import PrinterCallback, TrainerCallback, TrainerState
@@ -31,6 +32,7 @@ from services.trainer.recipe.loss import IGNORED, install
 from services.trainer.recipe.memory import MemoryLadder
 from services.trainer.recipe.row_losses import RowLosses
 from services.trainer.recipe.stopping import PatientStopping
+from services.trainer.recipe.team import ALONE, Team
 
 
 @dataclass
@@ -69,6 +71,7 @@ class AnswerTrainer(Trainer):
 
     `model` is the base with its adapter, or without one; `plan` and `config` say how. `counters` counts what was computed,
     `tell_halving` is called when memory runs out, and `show_samples` with a step and what was answered at it.
+    `team` says which share of each step is computed here.
     """
 
     def __init__(
@@ -85,7 +88,10 @@ class AnswerTrainer(Trainer):
         counters: Counters | None = None,
         tell_halving: Callable[[int, int], None] = _no_one,
         show_samples: Callable[[int, Sequence[Sample]], None] = _nobody,
+        team: Team = ALONE,
     ) -> None:
+        self.team = team
+        self._weight = 1.0
         self.counters = counters or Counters()
         self._show_samples = show_samples
         self._examples = list(examples)
@@ -119,6 +125,14 @@ class AnswerTrainer(Trainer):
     def _get_train_sampler(self, train_dataset: Any = None) -> Sampler[int]:
         return Shuffled(len(self._examples), seed=self.args.seed)
 
+    def get_train_dataloader(self) -> DataLoader[Any]:
+        """Every process gets whole batches: their rows are shared out in `training_step`."""
+        loader = super().get_train_dataloader()
+        if self.team.size > 1:
+            shard: Any = loader.batch_sampler
+            shard.num_processes, shard.process_index, shard.even_batches = 1, 0, False
+        return loader
+
     def compute_loss(
         self, model: Any, inputs: dict[str, Any], return_outputs: bool = False, num_items_in_batch: Any = None
     ) -> Any:
@@ -127,7 +141,9 @@ class AnswerTrainer(Trainer):
         outputs = model(**inputs, num_items_in_batch=num_items_in_batch)
         learnt = inputs["labels"][:, 1:] != IGNORED
         self.row_losses.add(rows[:, 1:][learnt], outputs.token_losses)
-        return (outputs.loss, outputs) if return_outputs else outputs.loss
+        # The processes' gradients are averaged, and their sum is wanted.
+        loss = outputs.loss * (self._weight * self.team.size)
+        return (loss, outputs) if return_outputs else loss
 
     def training_step(self, model: Any, inputs: dict[str, Any], num_items_in_batch: Any = None) -> Any:
         """Forward and backward over a batch, in passes of bounded size; see `plan.PASS_TOKENS`."""
@@ -145,7 +161,10 @@ class AnswerTrainer(Trainer):
                 loss = loss + super(AnswerTrainer, self).training_step(model, part, num_items_in_batch)
             return loss
 
-        loss = self.ladder.run(step, model.zero_grad)
+        if self.team.size > 1:
+            loss, computed = self._shared_step(model, batch, num_items_in_batch)
+        else:
+            loss = self.ladder.run(step, model.zero_grad)
         counters = self.counters
         counters.pass_tokens = self.ladder.tokens if self.ladder.tokens < self._plan.pass_tokens else 0
         counters.seconds += time.perf_counter() - started
@@ -153,6 +172,50 @@ class AnswerTrainer(Trainer):
         counters.computed_tokens += computed
         counters.supervised_tokens += int((batch["labels"][:, 1:] != IGNORED).sum())
         return loss
+
+    def _shared_step(self, model: Any, batch: Batch, items: Any) -> tuple[Any, int]:
+        """This process's rows of a batch, forward and backward; what all have computed, in tokens, is the second answer.
+
+        Memory that runs out here ends the job: the others are in the middle of the same step.
+        """
+        parts, weights = self._own_passes(batch)
+        loss = torch.zeros((), device=batch["input_ids"].device)
+        for number, (part, weight) in enumerate(zip(parts, weights, strict=True)):
+            self._weight = weight
+            last = number == len(parts) - 1
+            # Gradients are added up among the processes once a step: some have more passes than others.
+            with nullcontext() if last or self.team.is_sharded else self.accelerator.no_sync(model):
+                loss = loss + super().training_step(model, part, items)
+        self._weight = 1.0
+        computed = sum(
+            part["input_ids"].numel() for part, weight in zip(parts, weights, strict=True) if weight
+        )
+        return loss, self._tell_row_losses(batch, computed)
+
+    def _own_passes(self, batch: Batch) -> tuple[list[Batch], list[float]]:
+        """Passes over this process's rows and how much each counts: 0 for one that only keeps the others company."""
+        lengths: list[int] = batch["attention_mask"].sum(dim=1).tolist()
+        mine = self.team.share(lengths)
+        cost = PASS_COST[self._plan.device]
+        rows = {name: tensor[mine or [0]] for name, tensor in batch.items()}
+        parts = list(passes(rows, self.ladder.tokens, packed=self._plan.packing, cost=cost))
+        weights = [1.0 if mine else 0.0] * len(parts)
+        if self.team.is_sharded:
+            missing = self.team.most(len(parts), batch["input_ids"].device) - len(parts)
+            parts += [parts[-1]] * missing
+            weights += [0.0] * missing
+        return [dict(part) for part in parts], weights
+
+    def _tell_row_losses(self, batch: Batch, computed: int) -> int:
+        """Let every process know how each row of a batch fared, and how many tokens all have computed."""
+        numbers = batch["rows"][:, 0].cpu()
+        mine = torch.zeros(len(numbers), dtype=torch.bool)
+        mine[self.team.share(batch["attention_mask"].sum(dim=1).tolist())] = True
+        told = torch.where(mine, self.row_losses.of(numbers), torch.zeros(len(numbers)))
+        told = torch.cat([told.double(), torch.tensor([float(computed)]).double()])
+        told = self.team.total(told.to(batch["input_ids"].device)).cpu()
+        self.row_losses.put(numbers, told[:-1].float())
+        return int(told[-1])
 
     def evaluate(
         self, eval_dataset: Any = None, ignore_keys: Any = None, metric_key_prefix: str = "eval"
@@ -187,7 +250,10 @@ class AnswerTrainer(Trainer):
     def _validation_scores(self, limit: int) -> tuple[float, float]:
         total = hits = tokens = 0.0
         lengths = [len(example.ids) for example in self._validation]
-        for rows in (best_fit if self._plan.packing else by_length)(lengths, limit):
+        batches = (best_fit if self._plan.packing else by_length)(lengths, limit)
+        if not self.team.is_sharded:
+            batches = batches[self.team.rank :: self.team.size]
+        for rows in batches:
             batch: Batch = self.data_collator([_row(self._validation[row], row) for row in rows])
             if self._plan.packing:
                 (batch,) = passes(batch, max(limit, *(lengths[row] for row in rows)), packed=True)
@@ -197,6 +263,9 @@ class AnswerTrainer(Trainer):
             total += float(outputs.token_losses.double().sum())
             hits += float(outputs.hits.sum())
             tokens += len(outputs.hits)
+        if not self.team.is_sharded:
+            sums = torch.tensor([total, hits, tokens], dtype=torch.float64, device=self.args.device)
+            total, hits, tokens = self.team.total(sums).tolist()
         return total / max(tokens, 1), hits / max(tokens, 1)
 
     def take_up(self, checkpoint: Path) -> None:
@@ -228,13 +297,14 @@ class AnswerTrainer(Trainer):
         directory = Path(str(self.args.output_dir)) / f"{checkpoints.PREFIX}{step}"
         with whole_or_nothing(directory, f"the checkpoint at step {step}"):
             super()._save_checkpoint(model, trial)
+        self.team.wait()  # each process writes the state of its random numbers
 
     def _save(self, output_dir: str | None = None, state_dict: Any = None) -> None:
         """What is trained alone: tokenizer and a frozen base do not change, and pickled arguments have no place here."""
         self.counters.unreported_loss = float(self._tr_loss)
         self.counters.reported_step = self._globalstep_last_logged
         directory = Path(output_dir or str(self.args.output_dir))
-        save_trained(self.model, directory)
+        save_trained(self.model, directory, state_dict)
         self.row_losses.save(directory)
 
     def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:

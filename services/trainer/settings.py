@@ -1,0 +1,32 @@
+"""Settings of the trainer, from `MT_…` environment variables, read in `main`, in `launch` and in `node`."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import Field
+
+from libs.common.settings import PlatformSettings
+
+
+class TrainerSettings(PlatformSettings):
+    """How many processes train one job, and where. What a job learns does not depend on it: see `recipe.team`."""
+
+    trainer_processes: int = Field(
+        default=1, ge=0, le=64, description="Processes of a training on this machine; 0 for one a GPU."
+    )
+    trainer_sharding: Literal["ddp", "fsdp"] = Field(
+        default="ddp",
+        description="Whether each process holds the whole model (ddp), or its share of it (fsdp).",
+    )
+    trainer_nodes: int = Field(default=1, ge=1, le=64, description="Machines that train one job together.")
+    trainer_node_rank: int = Field(
+        default=0, ge=0, description="Which of them this one is; 0 claims the job."
+    )
+    trainer_leader: str = Field(
+        default="", description="Where machine 0 is met by the others, as host:port; for several machines."
+    )
+    trainer_run: str = Field(
+        default="",
+        description="A name that this training has on all its machines, and no other training has.",
+    )
