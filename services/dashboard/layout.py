@@ -71,12 +71,13 @@ def frame(
         if needs_login and connection is not None:
             out = ui.button(icon="logout").props('flat dense round color="" aria-label="Log out"')
             out.on_click(lambda: ui.navigate.to("/logout"))
-    drawer = ui.left_drawer(value=None).props("breakpoint=900 width=210").classes("side")
+    # Open where there is room for it: the browser knows, and is not asked.
+    drawer = ui.left_drawer(value=False).props("show-if-above breakpoint=900 width=210").classes("side")
     with drawer, ui.element("nav").props('aria-label="Pages"'):
         for entry in NAVIGATION:
             if entry.path in paths:
                 _line(entry, current=entry is here)
-    drawer_button.on_click(drawer.toggle)
+    drawer_button.on_click(lambda: drawer.run_method("toggle"))
     end = _banner(connection)
     with ui.element("main").classes("page").props('id="main" tabindex="-1"'):
         heading(title, level=1).classes("page-title")

@@ -41,6 +41,7 @@ class TrainForm:
     def __init__(self, view: View) -> None:
         self._view = view
         self._inputs: dict[str, Any] = {}
+        self._hints: dict[str, ui.label] = {}
         self._turn = 0
         with ui.element("div").classes("split"):
             with ui.element("div").classes("live"):
@@ -110,8 +111,8 @@ class TrainForm:
         with ui.element("div").classes("field"):
             made = _input(field)
             made.on_value_change(self._ask_soon)
-            help_text = ui.label(field.hint).classes("soft hint")
-            made.props["aria-describedby"] = help_text.html_id
+            self._hints[field.name] = ui.label(field.hint).classes("soft hint")
+            made.props["aria-describedby"] = self._hints[field.name].html_id
             self._inputs[field.name] = made
 
     def _files(self, snapshot: Snapshot[Page[FileObject]], wanted: str = "") -> None:
@@ -210,8 +211,13 @@ class TrainForm:
         self._start.set_enabled(isinstance(found, DryRun) and found.accepted)
         refused = {one.param: one.message for one in found.refusals} if isinstance(found, DryRun) else {}
         for name, made in self._inputs.items():
+            hint = self._hints[name]
             made.props["error"] = name in refused
-            made.props["error-message"] = refused.get(name, "")
+            hint.set_text(refused.get(name, training_fields.fields()[name].hint))
+            if name in refused:
+                hint.classes("bad-ink")
+            else:
+                hint.classes(remove="bad-ink")
 
     async def _submit(self) -> None:
         self._start.set_enabled(False)
@@ -242,7 +248,7 @@ def _input(field: Field) -> Any:
         return chosen.props("outlined dense options-dense use-chips")
     if field.kind in ("whole", "number"):
         made = ui.number(field.label, value=field.default, step=1 if field.kind == "whole" else None)
-        made.props("outlined dense" + (" clearable" if field.optional else ""))
+        made.props("outlined dense no-error-icon" + (" clearable" if field.optional else ""))
         if field.kind == "number":
             made.props("step=any")
         return made
