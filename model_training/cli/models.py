@@ -10,6 +10,7 @@ import typer
 from model_training.cli.console import out, print_json, print_table, when_short
 from model_training.cli.prepare import prepare
 from model_training.client.client import Client
+from model_training.contracts.models import AdapterAction
 
 app = typer.Typer(help="Prepare, list and show models, bring in adapters.", no_args_is_help=True)
 app.command()(prepare)
@@ -89,3 +90,54 @@ def delete(model_id: ModelId) -> None:
     with Client() as client:
         client.models.delete(model_id)
     out.print(f"{model_id} deleted")
+
+
+@app.command("adapters")
+def list_adapters(as_json: AsJson = False) -> None:
+    """List tuned models as inference sees them: in memory, pinned, refused and why."""
+    with Client() as client:
+        found = client.models.adapters().data
+    if as_json:
+        print_json(found)
+        return
+    print_table(
+        ("model", "base", "state", "in memory", "why refused"),
+        (
+            (one.id, one.base, one.state, "pinned" if one.pinned else "yes" if one.loaded else "no",
+             (one.gate or {}).get("reason") or "")
+            for one in found
+        ),
+        "There are no tuned models.",
+    )  # fmt: skip
+
+
+@app.command("pin")
+def pin(model_id: ModelId) -> None:
+    """Keep a tuned model in memory, also after a restart."""
+    _act(model_id, "pin")
+
+
+@app.command("unpin")
+def unpin(model_id: ModelId) -> None:
+    """Let a tuned model go when its place is needed."""
+    _act(model_id, "unpin")
+
+
+@app.command("load")
+def load(model_id: ModelId) -> None:
+    """Load a tuned model and hold it to its fingerprint, so that the first who asks does not wait."""
+    _act(model_id, "load")
+
+
+@app.command("unload")
+def unload(model_id: ModelId) -> None:
+    """Take a tuned model out of memory."""
+    _act(model_id, "unload")
+
+
+def _act(model_id: str, action: AdapterAction) -> None:
+    with Client() as client:
+        adapter = client.models.act(model_id, action)
+    out.print(
+        f"{adapter.id} is {'pinned' if adapter.pinned else 'in memory' if adapter.loaded else 'not in memory'}"
+    )

@@ -31,6 +31,23 @@ class ModelObject(Reply):
     """Aliases that point at the model."""
 
 
+AdapterAction = Literal["load", "unload", "pin", "unpin"]
+
+
+class Adapter(Reply):
+    """A tuned model as the inference service sees it. `gate` holds the numbers of its last comparison with its trainer's."""
+
+    id: str = Field(examples=["model_01k9zq3v5c"])
+    object: Literal["adapter"] = "adapter"
+    base: str = Field(examples=["gemma-3-270m"])
+    artifact: str
+    state: Literal["servable", "pending", "refused"] = "servable"
+    loaded: bool
+    pinned: bool
+    """Kept in memory whatever else is asked, also after a restart."""
+    gate: dict[str, Any] | None = None
+
+
 class AliasChange(Wire):
     """Why an alias is moved."""
 

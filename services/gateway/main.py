@@ -24,6 +24,7 @@ from services.gateway.adapters.external_http import ExternalHttp
 from services.gateway.adapters.postgres_listener import JobListener
 from services.gateway.adapters.valkey_buckets import ValkeyBuckets
 from services.gateway.api import (
+    adapters,
     alerts,
     audit,
     chat,
@@ -70,6 +71,7 @@ ROUTES = (
     sweeps,
     models,
     model_files,
+    adapters,
     endpoints,
     chat,
     votes,

@@ -7,7 +7,7 @@ import json
 import time
 from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import aclosing
-from typing import Any, Literal
+from typing import Any
 
 from fastapi import APIRouter, Depends, Request
 from fastapi.responses import JSONResponse, Response, StreamingResponse
@@ -28,7 +28,7 @@ from model_training.contracts.chat import (
     CompletionRequest,
     Sampling,
 )
-from model_training.contracts.models import ModelObject
+from model_training.contracts.models import Adapter, AdapterAction, ModelObject
 from services.inference.domain.generation import Piece, TokenScore
 from services.inference.loaded import LoadedModels
 from services.inference.repository import ModelRepository, TunedModel
@@ -55,18 +55,6 @@ class TokenizeReply(BaseModel):
     context_length: int = Field(description="Tokens that prompt and answer may have together.")
 
 
-class AdapterStatus(BaseModel):
-    """A tuned model as this service sees it. `gate` holds the numbers of its last comparison with its trainer's."""
-
-    id: str
-    base: str
-    artifact: str
-    state: str
-    loaded: bool
-    pinned: bool
-    gate: dict[str, Any] | None = None
-
-
 Told = Callable[[str, str], None]
 """Takes an answer's text and why it ended."""
 Chunk = Callable[[Asked, Piece, bool], dict[str, Any]]
@@ -78,11 +66,11 @@ def adapters_router(models: LoadedModels, tuned: ModelRepository, token: str) ->
     router = APIRouter(prefix="/v1/adapters", dependencies=[Depends(require_internal(token))])
 
     @router.get("")
-    def adapters() -> Page[AdapterStatus]:
-        return Page[AdapterStatus](data=[_status(models, row) for row in tuned.list_all()], has_more=False)
+    def adapters() -> Page[Adapter]:
+        return Page[Adapter](data=[_status(models, row) for row in tuned.list_all()], has_more=False)
 
     @router.post("/{name}/{action}")
-    def act(name: str, action: Literal["load", "unload", "pin", "unpin"]) -> AdapterStatus:
+    def act(name: str, action: AdapterAction) -> Adapter:
         row = tuned.find(name)
         if row is None:
             raise NotFound(f"There is no model {name!r}.", param="model")
@@ -94,12 +82,12 @@ def adapters_router(models: LoadedModels, tuned: ModelRepository, token: str) ->
     return router
 
 
-def _status(models: LoadedModels, row: TunedModel) -> AdapterStatus:
-    return AdapterStatus(
+def _status(models: LoadedModels, row: TunedModel) -> Adapter:
+    return Adapter(
         id=row.id,
         base=row.base,
         artifact=row.artifact,
-        state=row.state,
+        state=row.state,  # pyright: ignore[reportArgumentType] (one of the three)
         loaded=models.is_loaded(row.id),
         pinned=models.is_pinned(row.id),
         gate=row.gate,

@@ -138,11 +138,26 @@ class LoadedModels:
                 )
             self.ensure(name)
             self._pinned.add(name)
+            self._sources.tuned.set_pinned(name, True)
 
     def unpin(self, name: str) -> None:
         """Let a tuned model go when its place is needed."""
         with self._lock:
             self._pinned.discard(name)
+            self._sources.tuned.set_pinned(name, False)
+
+    def restore_pins(self) -> None:
+        """Load what was pinned before this process began, as far as there is room; one that cannot be served is said."""
+        for name in self._sources.tuned.pinned():
+            with self._lock:
+                if name in self._pinned or len(self._pinned) >= self._room.tuned - 1:
+                    continue
+                try:
+                    self.ensure(name)
+                except PlatformError as error:
+                    _log.error("the pinned model %s cannot be served: %s", name, error.detail)
+                else:
+                    self._pinned.add(name)
 
     def unload(self, name: str) -> None:
         """Take a tuned model out of memory. Its running requests end with an error.

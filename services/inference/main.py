@@ -205,6 +205,7 @@ class WarmUp:
             else:
                 self._reason = None
                 log.info("%s is warm after %.1f s", self._model, time.perf_counter() - started)
+                self._models.restore_pins()
                 return
             self._stopped.wait(self._retry_s)
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import select
+from sqlalchemy import select, update
 
 from libs.common.db.engine import Database
 from libs.common.db.tables import JobRow, ModelRow
@@ -23,6 +23,7 @@ class TunedModel:
     state: str
     gate: dict[str, Any] | None
     created_at: datetime
+    pinned: bool = False
 
 
 class ModelRepository:
@@ -42,6 +43,17 @@ class ModelRepository:
         with self._database.session() as session:
             return [_tuned(row) for row in session.scalars(select(ModelRow).order_by(ModelRow.id.desc()))]
 
+    def pinned(self) -> list[str]:
+        """Models that are to be kept in memory."""
+        query = select(ModelRow.id).where(ModelRow.pinned).order_by(ModelRow.id)
+        with self._database.session() as session:
+            return list(session.scalars(query))
+
+    def set_pinned(self, model_id: str, pinned: bool) -> None:
+        """Remember whether a model is to be kept in memory."""
+        with self._database.session() as session:
+            session.execute(update(ModelRow).where(ModelRow.id == model_id).values(pinned=pinned))
+
     def record_gate(self, model_id: str, state: str, gate: dict[str, Any]) -> None:
         """Store what the comparison with the fingerprint gave; a refusal is an event of the training job, too."""
         with self._database.session() as session:
@@ -60,4 +72,4 @@ class ModelRepository:
 
 
 def _tuned(row: ModelRow) -> TunedModel:
-    return TunedModel(row.id, row.base, row.artifact, row.state, row.gate, row.created_at)
+    return TunedModel(row.id, row.base, row.artifact, row.state, row.gate, row.created_at, row.pinned)

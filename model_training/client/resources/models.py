@@ -6,7 +6,14 @@ from pathlib import Path
 
 from model_training.client.transport import Transport
 from model_training.contracts.base import Deleted, Page
-from model_training.contracts.models import CHAMPION, AliasChange, ModelAlias, ModelObject
+from model_training.contracts.models import (
+    CHAMPION,
+    Adapter,
+    AdapterAction,
+    AliasChange,
+    ModelAlias,
+    ModelObject,
+)
 from model_training.errors import UserError
 
 TAKEN = (".safetensors", ".json")
@@ -42,6 +49,14 @@ class Models:
     def champion_history(self, *, limit: int = 20) -> Page[ModelAlias]:
         """Where `champion` pointed, newest first; the first is where it points now."""
         return self._transport.get(Page[ModelAlias], f"/v1/models/{CHAMPION}/history", {"limit": limit})
+
+    def adapters(self) -> Page[Adapter]:
+        """Tuned models as inference sees them: in memory, pinned, refused and why."""
+        return self._transport.get(Page[Adapter], "/v1/adapters")
+
+    def act(self, model_id: str, action: AdapterAction) -> Adapter:
+        """Load, unload, pin or unpin a tuned model. Needs the scope `admin`."""
+        return self._transport.act(Adapter, f"/v1/adapters/{model_id}/{action}")
 
     def delete(self, model_id: str) -> Deleted:
         """Forget a tuned model; refused while it is the champion or an unfinished job needs it."""

@@ -84,7 +84,7 @@ def accept(
 
 
 @router.get("/drift", summary="Whether live questions and answers drifted", response_model=Page[LiveDrift])
-def drift(gateway: Parts, who: Reader) -> Response:
+def drift(gateway: Parts, who: Reader, after: After = None, limit: Limit = 100) -> Response:
     """Samples of live answers (`sampling.share`) in windows, against those that were accepted: lengths, refusals,
     repetition, retrieval scores. Input and output apart; at most one window in a hundred is a false alarm for each."""
     return ask_monitor(gateway, "GET", "/v1/monitoring/drift")

@@ -15,7 +15,7 @@ from services.gateway.main import build
 from services.gateway.settings import GatewaySettings
 from tests.integration.security.conftest import World, assert_refused, standing_in_for
 
-BESIDE = {"format": "html", "section": "limits", "alias": "champion", "position": "0", "name": "theirs"}
+BESIDE = {"format": "html", "section": "limits", "alias": "champion", "position": "0", "name": "theirs", "action": "pin"}
 """Parts of addresses that name nothing of a project."""
 OF_THE_PLATFORM = ("/v1/alerts", "/v1/config", "/v1/monitoring/canaries")
 """What belongs to no project: everybody may read it, and admins change it."""
