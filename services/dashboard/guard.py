@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from urllib.parse import urlsplit
 
 from starlette.datastructures import Headers, MutableHeaders
@@ -18,22 +19,34 @@ POLICY = (
 )
 
 
-class Guard:
-    """Sends the policy with every answer, and refuses sockets and changes that come from pages of other sites."""
+PROBED = frozenset({"/healthz", "/readyz", "/metrics"})
+"""Asked by machines, under whatever name they reach us."""
 
-    def __init__(self, app: ASGIApp) -> None:
+
+class Guard:
+    """Sends the policy with every answer, and refuses sockets and changes that come from pages of other sites.
+
+    Args:
+        hosts: names under which the dashboard is reached. A name of somebody else that leads here (DNS rebinding) would make
+            his page one of ours. `*` takes every name.
+    """
+
+    def __init__(self, app: ASGIApp, hosts: Sequence[str]) -> None:
         self._app = app
+        self._hosts = frozenset(hosts)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """See `https://asgi.readthedocs.io/en/latest/specs/www.html`."""
         if scope["type"] not in ("http", "websocket"):
             await self._app(scope, receive, send)
             return
-        if _is_foreign(scope):
+        if (status := self._refused(scope)) is not None:
             refusal = (
-                WebSocketClose(1008, "another site's page")
+                WebSocketClose(1008, "not from here")
                 if scope["type"] == "websocket"
-                else PlainTextResponse("This page of another site may not speak to the dashboard.", 403)
+                else PlainTextResponse(
+                    "The dashboard is not reached under this name, or from this page.", status
+                )
             )
             await refusal(scope, receive, send)
             return
@@ -44,6 +57,14 @@ class Guard:
             await send(message)
 
         await self._app(scope, receive, guarded)
+
+    def _refused(self, scope: Scope) -> int | None:
+        """The status of a refusal; None lets the request in."""
+        host = Headers(scope=scope).get("host", "")
+        name = host.rpartition(":")[0] if host.rpartition(":")[2].isdecimal() else host
+        if not self._hosts & {name, "*"} and scope["path"] not in PROBED:
+            return 400
+        return 403 if _is_foreign(scope) else None
 
 
 def _is_foreign(scope: Scope) -> bool:

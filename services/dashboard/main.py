@@ -11,7 +11,6 @@ from fastapi import FastAPI
 from nicegui import ui
 from nicegui.storage import Storage
 from starlette.middleware import Middleware
-from starlette.middleware.trustedhost import TrustedHostMiddleware
 
 from libs.common.service import create_app, serve
 from libs.common.telemetry import configure_logging
@@ -40,11 +39,7 @@ def build(settings: DashboardSettings) -> FastAPI:
         "dashboard",
         lifespan=lifespan,
         title="Model training dashboard",
-        # Only names that are ours: a page of somebody else that resolves to this address gets nothing.
-        middleware=[
-            Middleware(TrustedHostMiddleware, allowed_hosts=settings.dashboard_hosts),
-            Middleware(Guard),
-        ],
+        middleware=[Middleware(Guard, hosts=settings.dashboard_hosts)],
     )
     Storage.path = settings.home / "dashboard"
     layout.install()

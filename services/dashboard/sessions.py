@@ -55,5 +55,10 @@ class Sessions:
     def log_out(self, browser: str) -> None:
         """Forget a browser's key; its connection is closed when nobody else uses it."""
         login = self._logins.pop(browser, None)
-        if login is not None and all(other.key != login.key for other in self._logins.values()):
-            self._gateway.forget(login.key)
+        if login is not None:
+            self.drop_unused(login.key)
+
+    def drop_unused(self, key: str) -> None:
+        """Close the connection of a key that no browser uses."""
+        if key != self._shared_key and all(login.key != key for login in self._logins.values()):
+            self._gateway.forget(key)

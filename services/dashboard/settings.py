@@ -7,7 +7,10 @@ from pathlib import Path
 from pydantic import Field, SecretStr
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from libs.common.settings import host_of
 from model_training.home import Home
+
+LOOPBACK = frozenset({"127.0.0.1", "localhost", "::1"})
 
 
 class DashboardSettings(BaseSettings):
@@ -37,11 +40,16 @@ class DashboardSettings(BaseSettings):
     log_level: str = Field(default="INFO", description="DEBUG, INFO, WARNING or ERROR.")
 
     def shared_key(self) -> str | None:
-        """The key that is used without a login, if any: the one that was set, else this machine's own."""
+        """The key that is used without a login, if any: the one that was set, else this machine's own.
+
+        The machine's own is for whoever sits at it: never where other machines reach the dashboard.
+        """
         if self.dashboard_login:
             return None
         if self.dashboard_api_key is not None:
             return self.dashboard_api_key.get_secret_value()
+        if host_of(self.dashboard_url) not in LOOPBACK:
+            return None
         try:
             return Home(self.home).api_key_file.read_text(encoding="utf-8").strip() or None
         except OSError:

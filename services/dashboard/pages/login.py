@@ -46,7 +46,7 @@ def _form(dashboard: Dashboard, browser: str, target: str) -> None:
                     raise UserError("This is no key.", hint="Keys begin with mt- and stand on one line.")
                 await dashboard.gateway.connect(given).call(lambda client: client.models.list())
             except UserError as error:
-                dashboard.gateway.forget(given)
+                dashboard.sessions.drop_unused(given)
                 with failed:
                     states.error(error)
                 return

@@ -74,6 +74,7 @@ def test_it_has_what_every_service_has(dashboard: httpx.Client) -> None:
 
 def test_pages_of_other_sites_get_nothing(dashboard: httpx.Client) -> None:
     assert dashboard.get("/", headers={"Host": "evil.example"}).status_code == 400
+    assert dashboard.get("/readyz", headers={"Host": "10.0.0.7:8008"}).status_code == 200
     answer = dashboard.post("/_nicegui/client/x/upload/1", headers={"Origin": "http://evil.example"})
     assert answer.status_code == 403
     upgrade = {"Connection": "Upgrade", "Upgrade": "websocket", "Sec-WebSocket-Version": "13"}
