@@ -177,22 +177,17 @@ def _hardened(part: Part, theirs: Upstream | None) -> dict[str, Any]:
     # Weights and no hard limits of processor time: Docker refuses a limit above what the host has.
     group = (theirs.group or str(part.user)) if theirs else "0"
     user = str(part.user) if theirs else f"${{MT_USER:-{part.user}}}"
-    folders = [f"{path}:mode=1777" for path in part.writable if path != "/dev/shm"]
+    folders = [f"{path}:mode=1777,size=64m" for path in part.writable if path != "/dev/shm"]
     return {
         "user": f"{user}:{group}",
         **HARDENED,
-        "tmpfs": [f"/tmp:mode=1777,size={part.resources.scratch_mb}m", *folders, *_counters(part)],
+        "tmpfs": [f"/tmp:mode=1777,size={part.resources.scratch_mb}m", *folders],
         "mem_limit": f"{part.resources.memory_limit_mb}m",
         "cpu_shares": max(2, part.resources.cpu_m * 1024 // 1000),
         "stop_grace_period": f"{part.stop_s + 5}s",
         "restart": "no" if part.kind is Kind.TASK else "unless-stopped",
         "logging": LOGS,
     }
-
-
-def _counters(part: Part) -> list[str]:
-    folder = part.env.get("PROMETHEUS_MULTIPROC_DIR")
-    return [f"{folder}:mode=1777,size=64m"] if folder else []
 
 
 def _devices(one: Placed) -> dict[str, Any]:

@@ -27,7 +27,7 @@ Files = dict[str, Any]
 TOLERATION = {"key": "nvidia.com/gpu", "operator": "Exists", "effect": "NoSchedule"}
 GPU_SHARED_MEMORY = "8Gi"
 """What processes of one pod pass each other (NCCL, data loaders); a container's own /dev/shm has 64 MB."""
-LEAST_IN_PRODUCTION = {"gateway": 2, "dashboard": 2}
+LEAST_IN_PRODUCTION = {"gateway": 2}
 ARTIFACT_USERS = ("gateway", "inference", "trainer", "comparator")
 """Services that open the store of artifacts (`libs.common.artifacts.open_artifacts`)."""
 MANAGED_PORTS = {"postgres": 5432, "redis": 6379}
