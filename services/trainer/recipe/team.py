@@ -9,7 +9,7 @@ Process 0 speaks with the worker and writes files; the others are silent.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -68,7 +68,7 @@ class Team:
             dist.barrier()
 
     @contextmanager
-    def leader_first(self) -> Iterator[None]:
+    def leader_first(self) -> Generator[None]:
         """What changes files is done by process 0 before the others look."""
         if not self.leads:
             self.wait()
