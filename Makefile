@@ -5,7 +5,7 @@ PACKAGES ?= more_itertools toolz boltons
 OUT ?= runs/demo
 
 .DEFAULT_GOAL := help
-.PHONY: check-deploy help install demo up down status test test-full test-containers check format clean \
+.PHONY: audit check-deploy help install demo up down status test test-full test-browser test-containers check format clean \
 	compose-build compose-up compose-down compose-smoke
 
 help:  ## List the commands
@@ -32,15 +32,25 @@ test: install  ## Run the tests (real PostgreSQL, Valkey, Celery, Gemma weights)
 test-full: install  ## Run every test at full size
 	@$(BIN)/pytest -q -n 2 --dist loadfile --no-loadscope-reorder -m "not gpu"
 
+test-browser: install  ## Run the tests of the pages in Chromium, and take the guide's pictures (Debian: apt install chromium)
+	@$(BIN)/pip install -q -c constraints.txt -e '.[browser]'
+	@MT_TAKE_PICTURES=1 $(BIN)/pytest -q tests/browser
+
 test-containers: install  ## Run the integration tests on PostgreSQL and Redis images (needs Docker)
 	@$(BIN)/pip install -q -c constraints.txt -e '.[containers]'
 	@$(BIN)/python -m tests.containers
 
-check: install  ## Lint, format, types and import rules
+check: install  ## Lint, format, types, import rules, insecure code, secrets and licences
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .
 	@$(BIN)/pyright
 	@$(BIN)/lint-imports
+	@$(BIN)/bandit -q -c pyproject.toml -r model_training libs services migrations 2>/dev/null
+	@scripts/secrets
+	@$(BIN)/python scripts/licences.py --check >/dev/null
+
+audit: install  ## Ask the advisory database about every pinned version (needs network)
+	@$(BIN)/pip-audit -r constraints.txt --no-deps --disable-pip
 
 DEPLOY_TOOLS := .venv/deploy-tools
 

@@ -1,6 +1,6 @@
-"""A stand-in of the gateway for tests of pages: the wire's own shapes over a made-up world, answers at a chosen pace.
+"""A stand-in of the gateway for tests of pages: the wire's shapes over a made-up world, answers at a chosen pace.
 
-`python -m tests.browser.stand_in PORT [items]` serves one to look at. It can be stopped and started in the middle of an answer.
+`python -m tests.browser.stand_in PORT [items]` serves one to look at. It can be stopped and started while it answers.
 """
 
 from __future__ import annotations
@@ -94,7 +94,7 @@ def _missing(what: str) -> NotFound:
     return NotFound(f"There is no {what}.", hint="See the list.")
 
 
-def _jobs(router: APIRouter, s: StandIn) -> None:
+def _jobs(router: APIRouter, s: StandIn) -> None:  # noqa: C901 (routes beside each other)
     @router.get("/jobs")
     async def list_jobs(
         kind: JobKind | None = None, state: JobState | None = None, limit: int = 20
@@ -450,7 +450,7 @@ def _retrieval(router: APIRouter, s: StandIn) -> None:
                 "tuned": {"estimate": 0.927, "low": 0.892, "high": 0.958},
                 "difference": {"estimate": 0.014, "low": -0.017, "high": 0.046},
                 "stored": True,
-                "reason": "Better than the default on questions that did not choose it, but the interval includes 0: it may be chance.",
+                "reason": "Better than the default, but the interval includes 0: it may be chance.",
                 "best": [{"mode": "hybrid", "fusion": "dbsf", "ndcg": 0.93}, {"mode": "bm25", "ndcg": 0.9}],
             }
         )
@@ -476,7 +476,7 @@ def _retrieval(router: APIRouter, s: StandIn) -> None:
         )
 
 
-def _monitoring(router: APIRouter, s: StandIn) -> None:
+def _monitoring(router: APIRouter, s: StandIn) -> None:  # noqa: C901 (routes beside each other)
     @router.get("/monitoring/resources")
     async def resources() -> Response:
         return _json(made.resources())

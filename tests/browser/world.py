@@ -55,7 +55,10 @@ FUNCTIONS = (
     "merge_with",
     "iterate",
 )
-ANSWER = "Use more_itertools.chunked(iterable, n): it breaks an iterable into lists of length n.\n\n>>> list(chunked([1, 2, 3], 2))\n[[1, 2], [3]]"
+ANSWER = (
+    "Use more_itertools.chunked(iterable, n): it breaks an iterable into lists of length n.\n\n"
+    ">>> list(chunked([1, 2, 3], 2))\n[[1, 2], [3]]"
+)
 
 
 @dataclass
@@ -136,7 +139,7 @@ def _chunks() -> list[Chunk]:
     found: list[Chunk] = []
     for number in range(48):
         name = f"{FUNCTIONS[number % len(FUNCTIONS)]}_{number // len(FUNCTIONS)}"
-        text = f"more_itertools.{name}(iterable, n)\nBreak *iterable* into lists of length *n*.\nit breaks an iterable into lists of length n."
+        text = f"more_itertools.{name}(iterable, n)\nit breaks an iterable into lists of length n."
         found.append(
             Chunk(
                 id=f"chunk-{number:03}",

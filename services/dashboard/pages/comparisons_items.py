@@ -221,7 +221,7 @@ def _answer(arm: str, found: ItemResult, reference: str) -> None:
             )()
         said = found.extracted or found.output
         runs = word_diff(reference, said) if reference and not found.correct else []
-        if runs and any(run.kind == "same" and run.text.strip() for run in runs):
+        if runs:
             answers.differences(runs)
         else:
             answers.answer(found.output or "(nothing)")

@@ -303,7 +303,7 @@ def _item(item: ItemResult) -> None:
             if not item.correct and item.reference
             else []
         )
-        if any(run.kind == "same" and run.text.strip() for run in runs):
+        if runs:
             answers.differences(runs)
         else:
             answers.answer(item.output or "(nothing)")

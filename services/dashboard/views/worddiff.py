@@ -10,6 +10,8 @@ from typing import Literal
 
 MOST_TOKENS = 1_500
 """Longer texts are shown, not compared: the time grows with the square of their length."""
+NEAR = 0.4
+"""Texts that share less are easier read beside each other than through each other."""
 _TOKEN = re.compile(r"\w+|\s+|[^\w\s]")
 
 
@@ -22,18 +24,19 @@ class Run:
 
 
 def word_diff(first: str, second: str) -> list[Run]:
-    """The runs that lead from the first text to the second; empty where a text is too long to compare.
+    """The runs that lead from the first text to the second; empty where one is too long, or they have too little in common.
 
     The runs that are not `added` make the first text, those that are not `missing` the second.
     """
     before, after = _TOKEN.findall(first), _TOKEN.findall(second)
     if max(len(before), len(after)) > MOST_TOKENS:
         return []
-    return list(_runs(before, after))
+    matcher = SequenceMatcher(None, before, after, autojunk=False)
+    return [] if matcher.ratio() < NEAR else list(_runs(matcher, before, after))
 
 
-def _runs(before: list[str], after: list[str]) -> Iterator[Run]:
-    for kind, a, b, c, d in SequenceMatcher(None, before, after, autojunk=False).get_opcodes():
+def _runs(matcher: SequenceMatcher[str], before: list[str], after: list[str]) -> Iterator[Run]:
+    for kind, a, b, c, d in matcher.get_opcodes():
         if kind == "equal":
             yield Run("same", "".join(before[a:b]))
             continue
