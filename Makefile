@@ -50,7 +50,7 @@ check: install  ## Lint, format, types, import rules, insecure code, secrets and
 	@$(BIN)/python scripts/licences.py --check >/dev/null
 
 audit: install  ## Ask the advisory database about every pinned version (needs network)
-	@$(BIN)/pip-audit -r constraints.txt --no-deps --disable-pip
+	@$(BIN)/pip-audit --strict -r constraints.txt --no-deps --disable-pip
 
 DEPLOY_TOOLS := .venv/deploy-tools
 

@@ -38,7 +38,7 @@ def revision(connection: Any) -> str | None:
     """Which migration the database is at; None for an empty one."""
     if connection.execute("select to_regclass(%s)", [f"public.{VERSION_TABLE}"]).fetchone()[0] is None:
         return None
-    row = connection.execute(f"select version_num from {VERSION_TABLE}").fetchone()
+    row = connection.execute(f"select version_num from {VERSION_TABLE}").fetchone()  # nosec B608 # names come from the database's own catalogue
     return row[0] if row else None
 
 
@@ -71,7 +71,7 @@ def copy_out(connection: Any, name: str, target: Path) -> Table:
     columns = tuple(row[0] for row in connection.execute(_COLUMNS, [f'public."{name}"']).fetchall())
     digest, rows = hashlib.sha256(), 0
     # The order of rows is that of the text: two dumps of the same rows are the same bytes.
-    query = f'copy (select {_list(columns)} from "{name}" t order by t::text collate "C") to stdout'
+    query = f'copy (select {_list(columns)} from "{name}" t order by t::text collate "C") to stdout'  # nosec B608 # names come from the database's own catalogue
     with (
         gzip.GzipFile(target, "wb", compresslevel=1, mtime=0) as file,
         connection.cursor() as cursor,
@@ -102,7 +102,7 @@ def set_sequences(connection: Any) -> None:
     """).fetchall()
     for table, column, sequence in owned:
         connection.execute(
-            f'select setval(\'"{sequence}"\', coalesce(max("{column}"), 0) + 1, false) from "{table}"'
+            f'select setval(\'"{sequence}"\', coalesce(max("{column}"), 0) + 1, false) from "{table}"'  # nosec B608 # names come from the database's own catalogue
         )
 
 

@@ -91,7 +91,7 @@ class Ledger:
         """Rows whose id stood in an earlier row of the same file. Not in order of rows."""
         last: tuple[int, str] | None = None
         first = 0
-        query = f"SELECT key >> {FILE_SHIFT}, identity, key FROM entry WHERE identity IS NOT NULL ORDER BY 1, 2, 3"
+        query = f"SELECT key >> {FILE_SHIFT}, identity, key FROM entry WHERE identity IS NOT NULL ORDER BY 1, 2, 3"  # nosec B608 # a number
         for file, identity, key in self._connection.execute(query):
             if (file, identity) == last:
                 yield Pair(key, first, identity)

@@ -33,12 +33,12 @@ def answer(channel: socket.socket) -> None:
 def _evaluate(job: Message) -> Message:
     scope: dict[str, Any] = {"__name__": "__answer__", "__builtins__": builtins}
     for statement in (*job["imports"], *job["setup"], *job["own_imports"]):
-        exec(compile(statement, "<setup>", "exec"), scope)
+        exec(compile(statement, "<setup>", "exec"), scope)  # nosec B102 # this is the sandbox
     code = compile(job["expression"], "<answer>", "eval")
     tracer = CallTracer(job["package"], job["must_call"])
     tracer.start()
     try:
-        form = codec.encode(eval(code, scope))
+        form = codec.encode(eval(code, scope))  # nosec B307 # this is the sandbox
     finally:
         tracer.stop()
     return {"value": form, "called": tracer.called}
@@ -48,7 +48,7 @@ def _serve_function(channel: socket.socket, job: Message) -> None:
     scope: dict[str, Any] = {"__name__": "__answer__", "__builtins__": builtins}
 
     def define(_: Message) -> Message:
-        exec(compile(job["source"], "<answer>", "exec"), scope)
+        exec(compile(job["source"], "<answer>", "exec"), scope)  # nosec B102 # this is the sandbox
         if not callable(scope.get(job["entry_point"])):
             return {"raised": "NameError", "text": f"the answer defines no function `{job['entry_point']}`"}
         return {"value": None}
@@ -175,9 +175,9 @@ def _run_test(proxy: Proxy, job: Message) -> None:
     with suppress(
         SyntaxError
     ):  # helpers that the test uses may stand in the prompt, where that is a module of its own
-        exec(compile(job["prompt"], "<prompt>", "exec"), scope)
+        exec(compile(job["prompt"], "<prompt>", "exec"), scope)  # nosec B102 # this is the sandbox
     scope[job["entry_point"]] = proxy
-    exec(compile(job["test"], "<test>", "exec"), scope)
+    exec(compile(job["test"], "<test>", "exec"), scope)  # nosec B102 # this is the sandbox
     check = scope.get("check")
     if callable(check) and check is not proxy:  # a function under test may have that name
         check(proxy)
