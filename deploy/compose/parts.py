@@ -75,7 +75,7 @@ def compose_service(one: Placed) -> dict[str, Any]:
         "profiles": [one.profile] if one.profile else None,
         **_image(part, theirs),
         "command": _command(one, theirs),
-        "environment": _environment(one, theirs),
+        "environment": _environment(one),
         "secrets": [secret.value for secret in (*part.secrets, *(theirs.secrets if theirs else ()))],
         "depends_on": {name: {"condition": _condition(name)} for name in (*part.needs, *one.needs)},
         "networks": _networks(one),
@@ -129,10 +129,10 @@ def _literal(word: str) -> str:
     return word.replace("$", "$$")
 
 
-def _environment(one: Placed, theirs: Upstream | None) -> dict[str, str]:
+def _environment(one: Placed) -> dict[str, str]:
     said = PASSED_ON.get(one.part.name, {})
     level = {"MT_LOG_LEVEL": "${MT_LOG_LEVEL:-INFO}"} if one.part.kind is Kind.SERVICE else {}
-    env = {**environment(one.part), **(theirs.env if theirs else {}), **one.env, **said, **level}
+    env = {**environment(one.part), **one.env, **said, **level}
     # Without a limit on processors the host's own number of them is the right number of threads.
     return {name: value for name, value in env.items() if name != one.part.threads}
 
@@ -147,10 +147,7 @@ def _networks(one: Placed) -> Any:
 
 
 def _volumes(part: Part, theirs: Upstream | None) -> list[str]:
-    moved = theirs.mount if theirs else ""
-    named = [
-        f"{mount.volume}:{moved or mount.path}{':ro' if mount.read_only else ''}" for mount in part.mounts
-    ]
+    named = [f"{mount.volume}:{mount.path}{':ro' if mount.read_only else ''}" for mount in part.mounts]
     return [*named, *(theirs.files if theirs else ())]
 
 
@@ -177,7 +174,9 @@ def _hardened(part: Part, theirs: Upstream | None) -> dict[str, Any]:
     # Weights and no hard limits of processor time: Docker refuses a limit above what the host has.
     group = (theirs.group or str(part.user)) if theirs else "0"
     user = str(part.user) if theirs else f"${{MT_USER:-{part.user}}}"
-    folders = [f"{path}:mode=1777,size=64m" for path in part.writable if path != "/dev/shm"]
+    # A folder that the image has keeps its mode and loses its owner, so the owner is said too.
+    owner = f"uid={part.user},gid={part.user}," if theirs else ""
+    folders = [f"{path}:{owner}mode=1777,size=64m" for path in part.writable if path != "/dev/shm"]
     return {
         "user": f"{user}:{group}",
         **HARDENED,

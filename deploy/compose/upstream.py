@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from deploy.inventory import SECRETS
 from deploy.inventory_records import Secret
@@ -19,15 +18,12 @@ class Upstream:
     Attributes:
         variable: names another image in its place.
         command: where neither the image's own nor the inventory's does.
-        mount: where its volume goes, if not where the inventory says.
         probe: how it is asked from inside, with what its image holds.
         files: files of ours that it reads.
     """
 
     variable: str
     command: tuple[str, ...] = ()
-    env: Mapping[str, str] = field(default_factory=dict[str, str])
-    mount: str = ""
     probe: tuple[str, ...] = ()
     files: tuple[str, ...] = ()
     secrets: tuple[Secret, ...] = ()
@@ -37,13 +33,7 @@ class Upstream:
 _QDRANT = f'export QDRANT__SERVICE__API_KEY="$(cat {SECRETS}/{Secret.QDRANT_API_KEY})"; exec ./entrypoint.sh'
 
 UPSTREAM = {
-    # Version 18 keeps its data in a folder of its version, and refuses a mount at the folder that older ones had.
-    "postgres": Upstream(
-        "MT_POSTGRES_IMAGE",
-        command=("postgres", "-c", "max_connections=200"),
-        env={"PGDATA": "/var/lib/postgresql/18/docker"},
-        mount="/var/lib/postgresql",
-    ),
+    "postgres": Upstream("MT_POSTGRES_IMAGE", command=("postgres", "-c", "max_connections=200")),
     "redis": Upstream("MT_REDIS_IMAGE"),
     "qdrant": Upstream(
         "MT_QDRANT_IMAGE", command=("bash", "-c", _QDRANT), probe=("bash", "-c", _ASK.format(6333, "/readyz"))
