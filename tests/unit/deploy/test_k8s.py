@@ -234,6 +234,23 @@ def test_training_and_serving_hold_a_gpu_each(overlay: str) -> None:
 
 
 @needs_kubectl
+def test_rag_is_given_qdrants_key_where_there_is_a_qdrant() -> None:
+    for overlay in OVERLAYS:
+        deployment = find(built(overlay), "Deployment", "rag")["spec"]
+        spec = deployment["template"]["spec"]
+        sources = [
+            one["secret"]["name"]
+            for volume in spec["volumes"]
+            for one in volume.get("projected", {}).get("sources", [])
+        ]
+        with_server = overlay != "cpu"
+        assert ("mt-qdrant-api-key" in sources) == with_server
+        assert ("MT_QDRANT_URL" in variables(spec["containers"][0])) == with_server
+        # The engine inside the service bears no second writer, not even for a moment.
+        assert (deployment["strategy"]["type"] == "Recreate") != with_server
+
+
+@needs_kubectl
 def test_kueue_holds_the_jobs_that_train_and_no_others() -> None:
     made = built("production-kueue")
     held = [
