@@ -250,9 +250,17 @@ def _s3() -> Files:
 def _ingress() -> Files:
     """The two doors to the outside, with TLS. Streams of answers and events are not held back, and last."""
     published = [part for part in inventory.SERVICES if part.published]
-    doors = []
+    doors: list[Manifest] = []
+    known: list[Manifest] = []
     for part in published:
         host = f"{part.name}.example.org"
+        known.append(
+            _patch(
+                "Deployment",
+                part.name,
+                [{"op": "replace", "path": f"{_CONTAINER}/env/0/value", "value": host}],
+            )
+        )
         backend = {"service": {"name": part.name, "port": {"name": "http"}}}
         rule = {"host": host, "http": {"paths": [{"path": "/", "pathType": "Prefix", "backend": backend}]}}
         doors.append(
@@ -274,7 +282,7 @@ def _ingress() -> Files:
                 },
             )
         )
-    return component({"doors.yaml": doors})
+    return component({"doors.yaml": doors}, known)
 
 
 _CONTAINER = "/spec/template/spec/containers/0"

@@ -111,8 +111,9 @@ def _wait_for_migrations(part: Part) -> Manifest:
 def _environment(part: Part) -> list[Manifest]:
     listed = [{"name": name, "value": value} for name, value in inventory.environment(part).items()]
     if part.name in HOST_LISTS:
-        names = f'["{part.name}", "localhost", "127.0.0.1", "$(POD_IP)"]'
+        names = f'["{part.name}", "localhost", "127.0.0.1", "$(PUBLIC_HOST)", "$(POD_IP)"]'
         listed = [
+            {"name": "PUBLIC_HOST", "value": "localhost"},
             {"name": "POD_IP", "valueFrom": {"fieldRef": {"fieldPath": "status.podIP"}}},
             *listed,
             {"name": HOST_LISTS[part.name], "value": names},

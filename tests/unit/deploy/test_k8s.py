@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import json
 import shutil
 from functools import cache
 from typing import Any
@@ -14,7 +15,7 @@ from deploy import inventory
 from deploy.inventory_records import Secret
 from deploy.k8s import check, make_secrets
 from deploy.k8s.build import OVERLAYS
-from deploy.k8s.pods import NAME_LABEL, Manifest, secret_name
+from deploy.k8s.pods import HOST_LISTS, NAME_LABEL, Manifest, secret_name
 from deploy.k8s.reading import Edge, documents, edges, node_documents, rendered, template
 from deploy.k8s.scaling import CONNECTION_SECRET, FLEETS, fleet_name
 from deploy.prometheus.build import FOLDER as PROMETHEUS
@@ -231,6 +232,23 @@ def test_training_and_serving_hold_a_gpu_each(overlay: str) -> None:
     }
     assert holders == {"trainer", "inference"}
     assert "nvidia.com/gpu" not in text_of("cpu")
+
+
+@needs_kubectl
+def test_services_answer_to_the_names_of_their_doors() -> None:
+    made = built("production")
+    for part in inventory.SERVICES:
+        if part.published:
+            (rule,) = find(made, "Ingress", part.name)["spec"]["rules"]
+            (one,) = find(made, "Deployment", part.name)["spec"]["template"]["spec"]["containers"]
+            told = variables(one)
+            assert told["PUBLIC_HOST"] == rule["host"]
+            names = json.loads(told[HOST_LISTS[part.name]])
+            assert {part.name, "localhost", "$(PUBLIC_HOST)", "$(POD_IP)"} <= {*names}
+            order = [entry["name"] for entry in one["env"]]
+            assert order.index("PUBLIC_HOST") < order.index(HOST_LISTS[part.name]), (
+                "only what stands before is known"
+            )
 
 
 @needs_kubectl
