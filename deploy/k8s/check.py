@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -140,6 +141,11 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m deploy.k8s.check", description=__doc__)
     parser.add_argument("--tools", type=Path, required=True, help="folder of kubernetes-validate and checkov")
     tools: Path = parser.parse_args().tools
+    if shutil.which("kubectl") is None:
+        sys.stdout.write(
+            "kubectl is not installed; Kustomize is part of it: https://kubernetes.io/docs/tasks/tools/\n"
+        )
+        return 2
     faults = [f"not current, run `python -m deploy.k8s.build`: {name}" for name in stale()]
     sets = {name: rendered(name) for name in OVERLAYS}
     faults += [f"overlay {name} is not stable" for name, text in sets.items() if rendered(name) != text]
