@@ -79,7 +79,7 @@ def frame(
                 _line(entry, current=entry is here)
     drawer_button.on_click(lambda: drawer.run_method("toggle"))
     end = _banner(connection)
-    with ui.element("main").classes("page").props('id="main" tabindex="-1"'):
+    with ui.element("div").classes("page"):
         heading(title, level=1).classes("page-title")
         yield end
 

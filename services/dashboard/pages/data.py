@@ -37,6 +37,8 @@ COLUMNS = [
     {"name": "id", "label": "Id", "field": "id", "align": "left"},
 ]
 
+DROP_HEAD = """<label class="drop-head"><span>Drop files here</span><q-uploader-add-trigger /></label>"""
+
 
 def register(dashboard: Dashboard) -> None:
     """`/data`."""
@@ -77,10 +79,15 @@ def _upload_card(view: View) -> None:
             await _take(view, event, str(purpose.value), answer)
             upload.reset()
 
-        upload = ui.upload(
-            label="Drop files here, or choose with +", multiple=True, auto_upload=True, on_upload=arrived
+        upload = (
+            ui.upload(multiple=True, auto_upload=True, on_upload=arrived)
+            .classes("full drop")
+            .props("flat bordered")
         )
-        upload.classes("full drop").props("flat bordered")
+        upload.add_slot("header", DROP_HEAD)
+        choose = ui.button("Choose files", icon="upload_file").props("outline").classes("self-start")
+        # In the browser: only there is the click known to be a person's, which choosing files needs.
+        choose.on("click", js_handler=f"() => runMethod({upload.id}, 'pickFiles', [])")
 
 
 async def _take(view: View, event: events.UploadEventArguments, purpose: str, answer: ui.element) -> None:

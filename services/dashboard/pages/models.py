@@ -104,6 +104,7 @@ def _table(view: View, compare: ui.button) -> None:
         on_select=lambda _: compare.set_enabled(len(table.selected) == 2),
     )  # fmt: skip
     table.classes("full").props('flat dense :rows-per-page-options="[20, 50, 100]"')
+    show.name_selection(table)
     table.add_slot("body-cell-id", show.link_slot("/models/"))
     table.add_slot("body-cell-created", show.TIME_SLOT)
     compare.set_enabled(False)

@@ -57,6 +57,7 @@ def _runs(view: View, lay: ui.button) -> None:
         columns=COLUMNS, rows=[], row_key="id", selection="multiple", pagination={"rowsPerPage": 20}
     ).classes("full")
     table.props('flat dense wrap-cells :rows-per-page-options="[20, 50, 100]"')
+    show.name_selection(table)
     table.add_slot("body-cell-id", show.link_slot("/jobs/"))
     table.add_slot("body-cell-begun", show.TIME_SLOT)
     lay.on_click(

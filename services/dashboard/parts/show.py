@@ -27,6 +27,15 @@ TIME_SLOT = (
 """For a column of a `ui.table` that holds times in ISO form; the browser writes them in its own zone."""
 
 
+def name_selection(rows: ui.table) -> None:
+    """Give the boxes that choose a table's rows names, for screen readers."""
+    rows.add_slot(
+        "header-selection", '<q-checkbox dense v-model="props.selected" aria-label="Choose all rows" />'
+    )
+    row = '<q-checkbox dense v-model="props.selected" :aria-label="`Choose ${props.row.id}`" />'
+    rows.add_slot("body-selection", row)
+
+
 def link_slot(prefix: str, field: str = "id") -> str:
     """For a column of a `ui.table`: its text as a link to `prefix` and the row's `field`."""
     target = f"'{prefix}' + encodeURIComponent(props.row.{field})"
