@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import shutil
 import signal
 import socket
 import subprocess
@@ -26,6 +27,8 @@ ORDER, SOCKET, SHARDING = "MT_TEAM_ORDER", "MT_TEAM_SOCKET", "MT_TEAM_SHARDING"
 """What the processes are told by their environment: files of the order and of the socket, and how the model is held."""
 FAULTS = "faults"
 """Beside the order: where a process other than 0 writes why it ended."""
+UNKNOWN = "internal_error"
+"""The code of a failure that nobody has a word for, such as a neighbour that is gone."""
 LAST_WORDS = ("result", "stopped", "released", "failure")
 STOP_S = 20.0
 
@@ -194,8 +197,8 @@ class _Team:
         code = self._end()
         if self._ended:
             return 0
-        for fault in sorted((self._folder / FAULTS).glob("*.json")):
-            _say(json.loads(fault.read_text(encoding="utf-8")))
+        if notes := _notes(self._folder / FAULTS):
+            _say(notes[0])
             return 0
         return code or 1  # without a last word, the worker says that its child is lost
 
@@ -207,15 +210,20 @@ class _Team:
             except OSError:
                 return
         self._launched.send_signal(signal.SIGKILL)  # the others die with it
+        shutil.rmtree(self._folder, ignore_errors=True)
         os._exit(ORPHANED)
 
     def _up(self, line: socket.socket) -> None:
         with line.makefile("rb") as lines:
             try:
                 for text in lines:
-                    sys.stdout.buffer.write(text)
-                    sys.stdout.buffer.flush()
-                    self._ended = self._ended or json.loads(text)["type"] in LAST_WORDS
+                    message = json.loads(text)
+                    self._ended = self._ended or message["type"] in LAST_WORDS
+                    if message["type"] == "failure":
+                        _say(true_reason(self._folder / FAULTS, message))
+                    else:
+                        sys.stdout.buffer.write(text)
+                        sys.stdout.buffer.flush()
             except (OSError, ValueError):
                 return
 
@@ -234,6 +242,17 @@ def write_order(path: Path, order: bytes) -> None:
     with os.fdopen(descriptor, "wb") as file:
         file.write(order)
     os.replace(unfinished, path)
+
+
+def true_reason(faults: Path, told: dict[str, Any]) -> dict[str, Any]:
+    """A failure as process 0 tells it, or as another one noted it: where that one fails, process 0 only sees it go."""
+    if told["error"]["code"] != UNKNOWN:
+        return told
+    return next((note for note in _notes(faults) if note["error"]["code"] != UNKNOWN), told)
+
+
+def _notes(faults: Path) -> list[dict[str, Any]]:
+    return [json.loads(path.read_text(encoding="utf-8")) for path in sorted(faults.glob("*.json"))]
 
 
 def _say(message: dict[str, Any]) -> None:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import random
 from pathlib import Path
 
 import pytest
 
 from services.trainer import node
-from services.trainer.launch import Shape, command, meeting_file, read_shape
+from services.trainer.launch import Shape, command, meeting_file, read_shape, true_reason
 from services.trainer.recipe.team import ALONE, Team
 from services.trainer.settings import TrainerSettings
 
@@ -70,6 +71,25 @@ def test_one_process_is_the_default_and_none_means_one_a_gpu(monkeypatch: pytest
 def test_machines_must_know_where_they_meet() -> None:
     with pytest.raises(ValueError, match="MT_TRAINER_LEADER"):
         read_shape(TrainerSettings(**NEEDED, trainer_nodes=2))  # pyright: ignore[reportArgumentType]
+
+
+def test_the_reason_is_that_of_the_process_that_failed_first(tmp_path: Path) -> None:
+    gone = {
+        "type": "failure",
+        "error": {"code": "internal_error", "message": "Connection closed by peer"},
+        "retry": False,
+    }
+    full = {"type": "failure", "error": {"code": "out_of_memory", "message": "no room"}, "retry": False}
+    bad = {
+        "type": "failure",
+        "error": {"code": "pattern_unmatched", "message": "no such layer"},
+        "retry": False,
+    }
+    assert true_reason(tmp_path, gone) == gone
+    (tmp_path / "1.json").write_text(json.dumps(gone), encoding="utf-8")
+    (tmp_path / "2.json").write_text(json.dumps(full), encoding="utf-8")
+    assert true_reason(tmp_path, gone) == full
+    assert true_reason(tmp_path, bad) == bad
 
 
 def test_what_kubeflow_sets_is_understood() -> None:
