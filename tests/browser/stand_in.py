@@ -9,6 +9,7 @@ import asyncio
 import json
 import sys
 import tempfile
+from bisect import bisect_right
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -110,7 +111,8 @@ def _jobs(router: APIRouter, s: StandIn) -> None:  # noqa: C901 (routes beside e
 
     @router.get("/jobs/{job_id}/metrics")
     async def metrics(job_id: str, after: int = -1, limit: int = 1000) -> Response:
-        points = [p for p in s.world.metrics.get(job_id, []) if p.step > after]
+        points = s.world.metrics.get(job_id, [])
+        points = points[bisect_right(points, after, key=lambda point: point.step) :]
         return JSONResponse(
             {
                 "object": "list",

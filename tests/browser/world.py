@@ -5,6 +5,7 @@ Texts of people and models hold markup on purpose: pages must show it, not run i
 
 from __future__ import annotations
 
+import json
 import math
 import random
 from dataclasses import dataclass, field
@@ -88,13 +89,12 @@ def empty_world() -> World:
     return World(models=[ModelObject(id=BASE, created=_unix(NOW))])
 
 
-def full_world(folder: Path, *, items: int = 60, many: int = 0) -> World:
+def full_world(folder: Path, *, items: int = 60) -> World:
     """A platform in use.
 
     Args:
         folder: where reports are written.
         items: items of each of the two suites in the comparison `cmp_01demo`.
-        many: items of each suite in another comparison, `cmp_02many`; 0 for none.
     """
     world = empty_world()
     world.models.append(
@@ -122,8 +122,6 @@ def full_world(folder: Path, *, items: int = 60, many: int = 0) -> World:
     )
     world.chunks = list(_chunks())
     _add_comparison(world, folder / "demo", "cmp_01demo", items)
-    if many:
-        _add_comparison(world, folder / "many", "cmp_02many", many)
     _add_evaluations(world)
     _add_files(world)
     _add_jobs(world)
@@ -156,6 +154,20 @@ def _chunks() -> list[Chunk]:
             )
         )
     return found
+
+
+def add_large(world: World, folder: Path, *, items: int = 10_000, points: int = 100_000) -> None:
+    """A comparison `cmp_02many` of so many items (those of the small one, again and again), a curve of so many points."""
+    _add_comparison(world, folder / "many", "cmp_02many", 60)
+    path = world.folders["cmp_02many"] / "items.jsonl"
+    rows = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+    with path.open("w", encoding="utf-8") as lines:
+        for number in range(items):
+            row = rows[number % len(rows)]
+            answers = {arm: {**found, "item_id": f"item-{number}"} for arm, found in row["answers"].items()}
+            lines.write(json.dumps({**row, "item_id": f"item-{number}", "answers": answers}) + "\n")
+    world.jobs["ftjob_03long"] = world.jobs["ftjob_02live"].model_copy(update={"id": "ftjob_03long"})
+    world.metrics["ftjob_03long"] = curve(points)
 
 
 def _add_comparison(world: World, folder: Path, name: str, items: int) -> None:
