@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -44,13 +43,13 @@ def restore(
     home: HomeOption = None,
 ) -> None:
     """Put a backup back into an empty data directory or database. Everything is checked before anything is written."""
-    from model_training.operations.place import opened
+    from model_training.operations.place import is_deployment, opened
     from model_training.operations.restore import put_secrets, restore, unpacked
 
     where = Home((home or default_home()).expanduser().absolute())
     _refuse_running(where)
     with unpacked(source.absolute(), where) as (directory, manifest):
-        if not (where.postgres / "data").exists():
+        if not is_deployment() and not (where.postgres / "data").exists():
             put_secrets(directory, where)
         with opened(home) as place:
             done = restore(place, source.absolute(), directory, manifest)
@@ -62,7 +61,9 @@ def restore(
 
 
 def _refuse_running(where: Home) -> None:
-    if os.environ.get("MT_DATABASE_URL"):
+    from model_training.operations.place import is_deployment
+
+    if is_deployment():
         return  # a deployment: whether its services are stopped cannot be seen from here; an empty database is wanted
     from model_training.embedded.state import current
 

@@ -22,14 +22,15 @@ def support(
     home: HomeOption = None,
 ) -> None:
     """Collect checks, versions, settings and the ends of the logs in one file, without keys, prompts or rows."""
-    from model_training.operations.place import opened
+    from model_training.operations.place import is_deployment, opened
     from model_training.operations.support import write_bundle
 
     where = Home((home or default_home()).expanduser().absolute())
     path = target or Path(f"mt-support-{datetime.now(UTC):%Y%m%dT%H%M%SZ}.tar.gz")
     with ExitStack() as stack:
         try:
-            place = stack.enter_context(opened(home)) if (where.postgres / "data").exists() else None
+            there = is_deployment() or (where.postgres / "data").exists()
+            place = stack.enter_context(opened(home)) if there else None
         except UserError as error:
             err.print(f"Without what the database says: {error.message}", soft_wrap=True)
             place = None

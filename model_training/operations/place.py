@@ -70,7 +70,7 @@ def opened(home: Path | None) -> Generator[Place]:
         UserError: what runs a platform is not installed, or the database does not start.
     """
     where = Home((home or default_home()).expanduser().absolute())
-    if url := os.environ.get("MT_DATABASE_URL"):
+    if url := _given("MT_DATABASE_URL"):
         yield _deployed(where, url)
         return
     from model_training.embedded import postgres
@@ -90,8 +90,22 @@ def opened(home: Path | None) -> Generator[Place]:
         )
 
 
+def is_deployment() -> bool:
+    """Whether the environment names a database of its own, as in containers."""
+    return bool(_given("MT_DATABASE_URL"))
+
+
+def _given(name: str) -> str:
+    """A variable of the environment, or the secret file of its name in the folder that `MT_SECRETS_DIR` names."""
+    if value := os.environ.get(name):
+        return value
+    folder = os.environ.get("MT_SECRETS_DIR")
+    path = Path(folder) / name.lower() if folder else None
+    return path.read_text(encoding="utf-8").strip() if path is not None and path.is_file() else ""
+
+
 def _deployed(where: Home, url: str) -> Place:
-    token = os.environ.get("MT_INTERNAL_TOKEN")
+    token = _given("MT_INTERNAL_TOKEN")
     if not token:
         raise UserError(
             "MT_INTERNAL_TOKEN is not set.", hint="Run this with the environment of the services."
