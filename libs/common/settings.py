@@ -70,6 +70,10 @@ class PlatformSettings(BaseSettings):
     claim_one: bool = Field(
         default=False, description="A worker takes one job, runs it and exits; for Kubernetes jobs and KEDA."
     )
+    shared_devices: tuple[str, ...] = Field(
+        default=(),
+        description="Cards that training and serving take turns on, by any name, the same in both, as a JSON list.",
+    )
     egress_allowed: tuple[str, ...] = Field(
         default=(),
         description="Hosts, addresses and networks that webhooks and external endpoints may be at though they are not "

@@ -8,7 +8,7 @@ import os
 import shlex
 import threading
 import time
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any, cast
@@ -34,6 +34,7 @@ from services.inference.metrics import EngineCollector
 from services.inference.repository import ModelRepository
 from services.inference.service import InferenceService
 from services.inference.settings import InferenceSettings
+from services.inference.sharing import SharedCards
 
 log = logging.getLogger(__name__)
 _LOOK_S = 1.0
@@ -59,22 +60,27 @@ def build_app(settings: InferenceSettings, database: Database) -> FastAPI:
         default_max_tokens=settings.inference_max_tokens,
         timeout_s=settings.inference_timeout_s,
     )
-    warm_up = WarmUp(service, models, settings.inference_preload)
+    warm_up = WarmUp(service, models, settings.inference_preload, may_begin=lambda: sharing.why_not() is None)
     collector = EngineCollector(engine.states)
+    # The engine in this process leaves no card when it is told to; only vLLM, as our child, can take turns.
+    cards = settings.shared_devices if settings.inference_vllm_command is not None else ()
+    sharing = SharedCards(database, engine, cards, settings.lease_s)
     samples = LiveSamples(database)
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncGenerator[None]:
+        sharing.start()
         warm_up.start()
         yield
         warm_up.stop()
+        sharing.stop()
         collector.close()
         samples.close()
         engine.close()
 
     app = create_app(
         "inference",
-        ready=lambda: engine.failure() or warm_up.why_not_ready(),
+        ready=lambda: sharing.why_not() or engine.failure() or warm_up.why_not_ready(),
         alive=engine.failure
         if settings.inference_engine == "transformers"
         else lambda: None,  # vLLM is restarted
@@ -161,12 +167,18 @@ class WarmUp:
     the engine. Tries again while the model is not prepared."""
 
     def __init__(
-        self, service: InferenceService, models: LoadedModels, model: str, retry_s: float = 2.0
+        self,
+        service: InferenceService,
+        models: LoadedModels,
+        model: str,
+        retry_s: float = 2.0,
+        may_begin: Callable[[], bool] = lambda: True,
     ) -> None:
         self._service = service
         self._models = models
         self._model = model
         self._retry_s = retry_s
+        self._may_begin = may_begin
         self._reason: str | None = f"{model} is being loaded"
         self._stopped = threading.Event()
         self._thread = threading.Thread(target=self._run, name="warm-up", daemon=True)
@@ -194,6 +206,9 @@ class WarmUp:
     def _warm(self) -> None:
         started = time.perf_counter()
         while not self._stopped.is_set():
+            if not self._may_begin():
+                self._stopped.wait(self._retry_s)
+                continue
             try:
                 asyncio.run(self._write_once())
             except PlatformError as error:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import socket
 import time
@@ -23,6 +24,7 @@ from libs.common.db.tables import JobMetricRow, JobRow
 from libs.common.errors import LeaseLost
 from libs.common.jobs import events, scheduling, transitions
 from libs.common.jobs.attempt import Attempt
+from libs.common.jobs.device_turn import WAITING, DeviceTurn
 from libs.common.jobs.failures import failure_of
 from libs.common.jobs.limits import Limits
 from libs.common.jobs.patience import is_passing, patiently
@@ -108,6 +110,8 @@ class JobRunner:
         self._database = database
         self._settings = settings
         self.leaving = leaving
+        needed = settings.shared_devices if handler.kind is JobKind.TRAIN else ()
+        self._turn = DeviceTurn(needed, settings.lease_s)
         self._owner = f"{socket.gethostname()}:{os.getpid()}"
 
     def run(self, job_id: str | None = None) -> None:
@@ -175,6 +179,46 @@ class JobRunner:
 
     def _attempt(self, held: Held) -> str:
         spec = patiently(lambda: self._prepare(held), held.until)
+        try:
+            return self._wait_for_devices(held) or self._follow_child(held, spec)
+        finally:
+            self._free_devices(held)
+
+    def _wait_for_devices(self, held: Held) -> str | None:
+        """Wait until the cards are the job's; the outcome, if it is stopped before."""
+        said: str | None = None
+        if not self._turn.is_needed:
+            return None
+        while (reason := self._take_devices(held, said)) is not None:
+            stop = self.relay(held, [])
+            if self.leaving():
+                return self.end(held, {"type": "released"})
+            if stop is not None:
+                return self.end(held, {"type": "stopped"})
+            said = reason
+            time.sleep(self.renew_every_s)
+        return None
+
+    def _take_devices(self, held: Held, said: str | None) -> str | None:
+        def take() -> str | None:
+            with self._database.session() as session:
+                row = transitions.fenced(session, held.job.id, held.job.fence)
+                reason = self._turn.take(session, row)
+                if reason is not None and reason != said:
+                    row.progress = {**(row.progress or {}), "message": reason}
+                    events.append(session, row, reason, type=WAITING)
+                    events.notify(session, row.id)
+                return reason
+
+        return patiently(take, held.until)
+
+    def _free_devices(self, held: Held) -> None:
+        """What cannot be let go of now runs out by itself."""
+        if self._turn.is_needed:
+            with contextlib.suppress(DBAPIError), self._database.session() as session:
+                self._turn.free(session, held.job)
+
+    def _follow_child(self, held: Held, spec: dict[str, Any]) -> str:
         child = ChildProcess(self._handler.child_module, self._order(held, spec), self._log_path(held.job.id))
         try:
             return Attempt(self, held, child, self._limits()).follow()
@@ -241,6 +285,7 @@ class JobRunner:
                 if messages:
                     events.notify(session, row.id)
             transitions.renew(session, row, self._settings.lease_s)
+            self._turn.take(session, row)
             stop = transitions.stop_of(row)
         self._grant(held, started, row)
         return stop

@@ -97,6 +97,7 @@ class VllmEngine:
         self._models: dict[str, _Loaded] = {}
         self._open: Counter[str] = Counter()
         self._lost = 0
+        self._refused: str | None = None
         self._traits = EngineTraits(
             "vllm",
             "unknown",
@@ -206,7 +207,27 @@ class VllmEngine:
 
     def failure(self) -> str | None:
         """Why the server cannot answer now; None while it can, or before it was started."""
+        if self._refused is not None:
+            return self._refused
         return self._supervisor.why_down if self._supervisor else None
+
+    def refuse(self, reason: str | None) -> None:
+        """Take no new requests, for this reason; None takes them again."""
+        self._refused = reason
+
+    def leave(self) -> None:
+        """Stop a server that was started here, so that its card is free; an attached one is somebody else's."""
+        with self._loading:
+            if self._supervisor is not None:
+                self._supervisor.stop()
+                self._lost += self._supervisor.boot
+                self._supervisor = None
+
+    def come_back(self) -> None:
+        """Start the server again, as it was. Its adapters are loaded and checked once somebody asks."""
+        with self._loading:
+            if self._base is not None and self._launch is not None:
+                self._start(self._base)
 
     def close(self) -> None:
         """Stop a server that was started here; leave one that was attached."""
@@ -223,10 +244,7 @@ class VllmEngine:
             )
         if self._launch is not None and self._supervisor is None:
             self._base = model
-            command = serve_command(self._launch, model.name, model.base_path, self._port)
-            self._supervisor = Supervisor(
-                command, child_environment(self._launch), self._launch.log, self._api.healthy
-            )
+            self._start(model)
         if self._supervisor and not self._supervisor.wait_healthy(self._start_timeout_s):
             raise Unavailable(f"vLLM is not ready: {self._supervisor.why_down}", retry_after_s=30)
         served = [str(found["id"]) for found in self._api.models() if not found.get("parent")]
@@ -241,6 +259,12 @@ class VllmEngine:
         self._traits = EngineTraits(
             "vllm", self._api.version(), precision, self._traits.max_rank, guided=True
         )
+
+    def _start(self, model: ServedModel) -> None:
+        assert self._launch is not None
+        command = serve_command(self._launch, model.name, model.base_path, self._port)
+        environment = child_environment(self._launch)
+        self._supervisor = Supervisor(command, environment, self._launch.log, self._api.healthy)
 
     def _load_adapter(self, model: ServedModel, upstream: str) -> None:
         if self._base is None or model.base != self._base.name:
