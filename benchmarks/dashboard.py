@@ -1,43 +1,45 @@
-"""How quick the pages are, how long they hold a browser's main thread, and what open browsers cost the server.
+"""What the dashboard costs: seconds to start, memory, processor time for each open browser, and how soon a page is there.
 
-A real dashboard process before a stand-in of the gateway (tests/browser), and Debian's Chromium on the same machine:
+A gateway with a history is started for the run. Browsers are sockets as NiceGUI's page opens them, without drawing, so what
+is measured is the server's part. Wall times suffer from whatever else runs on the machine; processor times do not.
 
-- the first page, from the request to its heading and its first figures, a browser that has nothing stored;
-- tasks on the main thread longer than 50 ms (the browser's own count) while a comparison of 10,000 items is opened,
-  filtered, turned over and priced anew, and while a curve of 100,000 points is opened and zoomed;
-- processor time of the dashboard while browsers are open on pages that live (a training under way, alerts, home), for each.
-
-    python -m benchmarks.dashboard [--browsers 50] [--seconds 60] [--json benchmarks/results/dashboard.json]
+    python -m benchmarks.dashboard [--browsers 50] [--seconds 30] [--json benchmarks/results/dashboard.json]
 """
 
 from __future__ import annotations
 
 import argparse
+import ast
+import asyncio
 import json
 import os
 import platform
-import statistics
+import re
+import subprocess
 import sys
 import tempfile
 import time
+import uuid
 from pathlib import Path
 from typing import Any
 
+import httpx
 import psutil
-from playwright.sync_api import Browser, Page, expect, sync_playwright
+import socketio
 
-from tests.browser.conftest import ARGUMENTS, CHROMIUM, RunningDashboard, running_dashboard
-from tests.browser.stand_in import StandIn
-from tests.browser.world import add_large, full_world
-from tests.conftest import free_ports
+from libs.common.db.engine import Database
+from model_training.client import Client
+from model_training.embedded import postgres
+from model_training.embedded.platform import Platform
+from model_training.embedded.ports import free_port
+from model_training.embedded.units import SERVICES
+from tests.integration.dashboard import seed
 
-AIMS = {"first_page_s": 1.5, "longest_task_ms": 100, "cores_of_50_browsers": 0.1}
-LIVE = ("/", "/jobs/ftjob_02live", "/monitoring", "/comparisons/cmp_01demo", "/playground")
-WATCH = """
-window.longTasks = [];
-new PerformanceObserver((list) => list.getEntries().forEach((entry) => window.longTasks.push(Math.round(entry.duration))))
-  .observe({ type: "longtask", buffered: true });
-"""
+ROOT = Path(__file__).parent.parent
+PARTS = {"gateway", "monitor"}
+PAGES = ("/", "/train", "/jobs/ftjob_live")
+AIMS = {"share_of_a_core": 0.10, "first_page_s": 1.5}
+QUERY = re.compile(r"query: (\{.*?\}),\n")
 
 
 def main() -> None:
@@ -46,140 +48,114 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--browsers", type=int, default=50)
-    parser.add_argument("--seconds", type=float, default=60.0)
+    parser.add_argument("--seconds", type=float, default=30.0, help="how long open pages are watched")
     parser.add_argument("--json", type=Path)
     options = parser.parse_args()
-    expect.set_options(timeout=60_000)
-    with tempfile.TemporaryDirectory() as folder:
-        world = full_world(Path(folder))
-        add_large(world, Path(folder))
-        stand_in = StandIn(world, port=free_ports(1))
-        stand_in.start()
-        with running_dashboard(stand_in.url) as running, sync_playwright() as playwright:
-            browser = playwright.chromium.launch(executable_path=CHROMIUM, args=ARGUMENTS)
-            found = _measure(browser, running, options.browsers, options.seconds)
-            browser.close()
-        stand_in.stop()
-    report = {"machine": _machine(), "aims": AIMS, **found}
-    text = json.dumps(report, indent=2)
-    sys.stdout.write(text + "\n")
-    if options.json:
+    found = {"machine": _machine(), "aims": AIMS, **measure(options.browsers, options.seconds)}
+    text = json.dumps(found, indent=1)
+    print(text)
+    if options.json is not None:
         options.json.write_text(text + "\n", encoding="utf-8")
 
 
-def _measure(browser: Browser, running: RunningDashboard, browsers: int, seconds: float) -> dict[str, Any]:
-    first = [_first_page(browser, running.url) for _ in range(6)][1:]
+def measure(browsers: int, seconds: float) -> dict[str, Any]:
+    """Start everything, and look at each page."""
+    services = tuple(spec for spec in SERVICES if spec.name in PARTS)
+    with tempfile.TemporaryDirectory(prefix="bench-dashboard-") as home:
+        platform_ = Platform(home, services=services, model=None, port_base=free_port())
+        with platform_.running() as state:
+            _fill(platform_, state.gateway_url, Path(home))
+            url = f"http://127.0.0.1:{free_port()}"
+            env = os.environ | {"MT_HOME": home, "MT_GATEWAY_URL": state.gateway_url, "MT_DASHBOARD_URL": url}
+            began = time.monotonic()
+            process = subprocess.Popen([sys.executable, "-m", "services.dashboard.main"], cwd=ROOT, env=env)
+            try:
+                _wait_ready(url)
+                started_s = time.monotonic() - began
+                return _look(psutil.Process(process.pid), url, browsers, seconds) | {
+                    "started_s": round(started_s, 2)
+                }
+            finally:
+                process.terminate()
+                process.wait(30)
+
+
+def _fill(platform_: Platform, gateway_url: str, home: Path) -> None:
+    rows = home / "rows.jsonl"
+    rows.write_text('{"question": "What?", "answer": "That."}\n' * 20, encoding="utf-8")
+    with Client(gateway_url, platform_.home.api_key()) as client:
+        file = client.files.upload(rows, "fine-tune").id
+    database = Database(postgres.database_url(platform_.home))
+    seed.fill(database, file, points=2000)
+    database.close()
+
+
+def _look(process: psutil.Process, url: str, browsers: int, seconds: float) -> dict[str, Any]:
+    found: dict[str, Any] = {"memory_mb": round(process.memory_info().rss / 1e6), "pages": {}}
+    with httpx.Client(base_url=url, timeout=60) as http:
+        for path in PAGES:
+            began = time.monotonic()
+            http.get(path).raise_for_status()
+            first_s = time.monotonic() - began
+            found["pages"][path] = {"first_answer_s": round(first_s, 3)} | asyncio.run(
+                _open(process, url, path, browsers, seconds)
+            )
+    found["memory_with_browsers_mb"] = round(process.memory_info().rss / 1e6)
+    return found
+
+
+async def _open(
+    process: psutil.Process, url: str, path: str, browsers: int, seconds: float
+) -> dict[str, Any]:
+    """Open a page in so many browsers, wait until they are quiet, and see what keeping them costs."""
+    before = _cpu_s(process)
+    async with httpx.AsyncClient(base_url=url, timeout=60) as http:
+        opened = [await _browser(http, url, path) for _ in range(browsers)]
+    opening = _cpu_s(process) - before
+    await asyncio.sleep(5)
+    before, began = _cpu_s(process), time.monotonic()
+    await asyncio.sleep(seconds)
+    share = (_cpu_s(process) - before) / (time.monotonic() - began)
+    for browser in opened:
+        await browser.disconnect()
     return {
-        "first_page_s": {"median": statistics.median(first), "all": first},
-        "items_10000": _items(browser, running.url),
-        "curve_100000": _curve(browser, running.url),
-        "open_browsers": _open(browser, running, browsers, seconds),
+        "browsers": browsers,
+        "cpu_s_to_open_one": round(opening / browsers, 4),
+        "share_of_a_core": round(share, 4),
+        "cpu_s_a_browser_and_hour": round(share / browsers * 3600, 2),
     }
 
 
-def _page(browser: Browser, url: str) -> Page:
-    context = browser.new_context(base_url=url, viewport={"width": 1280, "height": 800})
-    page = context.new_page()
-    page.add_init_script(WATCH)
-    return page
+async def _browser(http: httpx.AsyncClient, url: str, path: str) -> socketio.AsyncClient:
+    """A socket as the page itself opens it."""
+    match = QUERY.search((await http.get(path)).text)
+    assert match is not None, f"{path} opens no socket"
+    told = ast.literal_eval(match.group(1))
+    query = f"client_id={told['client_id']}&next_message_id={told['next_message_id']}&implicit_handshake=true"
+    query += f"&document_id={uuid.uuid4()}&tab_id={uuid.uuid4()}&old_tab_id=null"
+    client = socketio.AsyncClient()
+    await client.connect(
+        f"{url}/_nicegui_ws/?{query}", socketio_path="/_nicegui_ws/socket.io", transports=["websocket"]
+    )
+    return client
 
 
-def _first_page(browser: Browser, url: str) -> float:
-    page = _page(browser, url)
-    began = time.perf_counter()
-    page.goto("/")
-    expect(page.get_by_text("Champion").first).to_be_visible()
-    took = time.perf_counter() - began
-    page.context.close()
-    return round(took, 3)
+def _cpu_s(process: psutil.Process) -> float:
+    times = process.cpu_times()
+    return times.user + times.system
 
 
-def _tasks(page: Page, since: int = 0) -> list[int]:
-    found: list[int] = page.evaluate("window.longTasks")
-    return found[since:]
-
-
-def _items(browser: Browser, url: str) -> dict[str, Any]:
-    page = _page(browser, url)
-    page.goto("/comparisons/cmp_02many")
-    expect(page.get_by_text("1–25 of 10,000")).to_be_visible()
-    expect(page.get_by_text("Recommended for")).to_be_visible()
-    opening = _tasks(page)
-    for turn in range(1, 6):
-        page.get_by_role("button", name="Next", exact=True).click()
-        expect(page.get_by_text(f"{25 * turn + 1}–{25 * turn + 25} of 10,000")).to_be_visible()
-    page.get_by_role("textbox", name="Search").fill("item-99")
-    expect(page.get_by_text("of 111")).to_be_visible()
-    page.locator(".items-table button.linklike").first.click()
-    expect(page.get_by_role("heading", name="Item item-99")).to_be_visible()
-    slider = page.get_by_role("slider", name="An hour of the machine")
-    slider.locator("[tabindex]").focus()
-    for price in ("$0.20", "$0.50", "$1.00"):
-        page.keyboard.press("ArrowRight")
-        expect(page.get_by_text(price, exact=True)).to_be_visible()
-    page.wait_for_timeout(4000)
-    later = _tasks(page, len(opening))
-    page.context.close()
-    return {"opening_ms": opening, "using_ms": later, "longest_using_ms": max(later, default=0)}
-
-
-def _curve(browser: Browser, url: str) -> dict[str, Any]:
-    page = _page(browser, url)
-    page.goto("/jobs/ftjob_03long")
-    chart = page.locator(".chart canvas").first
-    expect(chart).to_be_visible()
-    page.wait_for_timeout(4000)
-    opening = _tasks(page)
-    chart.hover()
-    for _ in range(10):
-        page.mouse.wheel(0, -200)
-        page.wait_for_timeout(100)
-    page.wait_for_timeout(1000)
-    later = _tasks(page, len(opening))
-    page.context.close()
-    return {"opening_ms": opening, "using_ms": later, "longest_using_ms": max(later, default=0)}
-
-
-def _open(browser: Browser, running: RunningDashboard, count: int, seconds: float) -> dict[str, Any]:
-    process = psutil.Process(running.process.pid)
-    idle = _cpu_share(process, seconds / 2)
-    pages = []
-    for number in range(count):
-        page = _page(browser, running.url)
-        page.goto(LIVE[number % len(LIVE)])
-        pages.append(page)
-    time.sleep(10)
-    share = _cpu_share(process, seconds)
-    memory = process.memory_info().rss
-    for page in pages:
-        page.context.close()
-    return {
-        "browsers": count,
-        "cores_without": idle,
-        "cores": share,
-        "cores_each": round((share - idle) / count, 5),
-        "cpu_s_an_hour_each": round(3600 * (share - idle) / count, 1),
-        "memory_bytes": memory,
-    }
-
-
-def _cpu_share(process: psutil.Process, seconds: float) -> float:
-    def used() -> float:
-        times = process.cpu_times()
-        return times.user + times.system
-
-    before, began = used(), time.perf_counter()
-    time.sleep(seconds)
-    return round((used() - before) / (time.perf_counter() - began), 4)
+def _wait_ready(url: str) -> None:
+    while True:
+        try:
+            if httpx.get(f"{url}/readyz").status_code == 200:
+                return
+        except httpx.TransportError:
+            time.sleep(0.05)
 
 
 def _machine() -> dict[str, Any]:
-    return {
-        "cores": os.cpu_count(),
-        "load_1m": round(os.getloadavg()[0], 1),
-        "python": platform.python_version(),
-        "taken_at": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
-    }
+    return {"cores": os.cpu_count(), "python": platform.python_version(), "load": os.getloadavg()[0]}
 
 
 if __name__ == "__main__":

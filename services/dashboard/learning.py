@@ -23,6 +23,8 @@ from model_training.errors import UserError
 LINE_BYTES = 16_000_000
 """The report comes in one line."""
 KEPT = 20
+SAMPLES = 3
+"""Validation rows that are answered at each validation, so that one sees the answers improve."""
 
 
 @dataclass
@@ -178,11 +180,12 @@ def index_name(packages: list[str]) -> str:
 
 
 def _recipe(epochs: int) -> dict[str, Any]:
-    """The demo's settings, which are for data sets of this kind."""
+    """The demo's settings, which are for data sets of this kind, with a few answers at each validation to look at."""
     config = TrainingConfig.load("demo", overrides={"epochs": epochs, "check_machine": False}, env={})
     kept = {"model_name", "training_file", "check_machine", "device", "bf16"}
-    return {
+    changed = {
         name: value
         for name, value in config.model_dump(mode="json").items()
         if config.source_of(name) != "default" and name not in kept
     }
+    return changed | {"generate_rows": SAMPLES}

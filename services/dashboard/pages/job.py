@@ -7,7 +7,7 @@ from collections.abc import Callable
 from nicegui import ui
 
 from model_training.client import Client
-from model_training.contracts.fine_tuning import FineTuningJob
+from model_training.contracts.fine_tuning import EffectiveSetting, FineTuningJob
 from model_training.contracts.jobs import FINAL_STATES, Job, JobEvent, JobKind
 from model_training.contracts.monitoring import JobReport
 from model_training.errors import UserError
@@ -159,7 +159,7 @@ class _Body:
                 other = _Chosen()
         self._listeners += [lambda _job, watch: loss.show([(job.id, watch.curves)]), other.show]
         self._view.live(f"train:{job.id}", lambda c: c.fine_tuning.get(job.id), _outcome, every_s=5)
-        self._listeners.append(_Samples().show)
+        self._listeners += [_Applied().show, _Samples().show]
         again = f"/train/new?like={job.id}"
         show.link("Train again with other settings", again)()
 
@@ -256,6 +256,34 @@ class _Chosen:
         self._chart.show([(self._watch.job_id, self._watch.curves)])
 
 
+class _Applied:
+    """What was asked and what is applied, as the trainer has planned it; once the job has ended, its outcome says so."""
+
+    def __init__(self) -> None:
+        self._box = ui.element("div").classes("live")
+        self._drawn = False
+
+    def show(self, job: Job, watch: JobWatch) -> None:
+        """Draw it when it is known, and take it away at the end."""
+        if job.state in FINAL_STATES:
+            self._box.clear()
+            return
+        plan = next((event for event in watch.events if event.type == "plan"), None)
+        if plan is None or self._drawn:
+            return
+        self._drawn = True
+        with self._box, _card("Asked and applied"):
+            _applied([EffectiveSetting.model_validate(one) for one in plan.data.get("effective", [])])
+
+
+def _applied(settings: list[EffectiveSetting]) -> None:
+    rows: list[list[show.Cell]] = [
+        [one.field, training_fields.written(one.asked), training_fields.written(one.applied), one.reason]
+        for one in settings
+    ]
+    show.table(["Setting", "Asked", "Applied", "Why"], rows, label="Asked and applied")
+
+
 class _Samples:
     """Answers that the model wrote at validations, newest first, so that one sees them improve."""
 
@@ -338,16 +366,7 @@ def _outcome(job: FineTuningJob) -> None:
         )
         if job.effective:
             heading("Asked and applied", level=3)
-            rows = [
-                [
-                    one.field,
-                    training_fields.written(one.asked),
-                    training_fields.written(one.applied),
-                    one.reason,
-                ]
-                for one in job.effective
-            ]
-            show.table(["Setting", "Asked", "Applied", "Why"], rows, label="Asked and applied")
+            _applied(job.effective)
         elif job.status in FINAL_STATES:
             ui.label("Everything was applied as it was asked.").classes("soft")
         if job.metrics:
