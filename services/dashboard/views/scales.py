@@ -7,6 +7,10 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 
+SMALLEST = 1e-200
+"""Ranges below this are none."""
+
+
 @dataclass(frozen=True)
 class Axis:
     """A scale from its first to its last tick."""
@@ -24,9 +28,10 @@ def axis_over(values: Iterable[float], *, most: int = 5) -> Axis:
     """An axis with about `most` round stretches that holds zero and all values that are finite."""
     finite = [value for value in values if math.isfinite(value)]
     low, high = min([0.0, *finite]), max([0.0, *finite])
-    step = _round_step((high - low) / most or 0.2)
+    step = _round_step((high - low) / most) if high - low > SMALLEST else 0.2
     first, last = math.floor(low / step + 1e-9), math.ceil(high / step - 1e-9)
-    return Axis(tuple(round(step * i, 10) for i in range(first, max(last, first + 1) + 1)))
+    digits = 3 - math.floor(math.log10(step))
+    return Axis(tuple(round(step * i, digits) for i in range(first, max(last, first + 1) + 1)))
 
 
 def _round_step(rough: float) -> float:
