@@ -11,6 +11,10 @@ from model_training.contracts.jobs import MetricPoint
 SHOWN = 1_200
 """Points of a curve that are sent to a browser at most; a wide screen has hardly more columns."""
 
+GROWTH = 0.01
+TAIL = 24
+"""Points that the last hundredth of a growing curve is drawn with."""
+
 
 @dataclass(frozen=True)
 class Thin:
@@ -26,7 +30,7 @@ class Curve:
     def __init__(self) -> None:
         self.steps = array("d")
         self.values = array("d")
-        self._thin: tuple[int, int, Thin] | None = None
+        self._thin: _Thinned | None = None
 
     def add(self, step: float, value: float) -> None:
         """Append a point; steps never go back, but a repeated one takes the place of the last."""
@@ -42,10 +46,24 @@ class Curve:
         return len(self.steps)
 
     def thin(self, most: int = SHOWN) -> Thin:
-        """The curve in `most` points at most. Computed once for all browsers while it does not grow."""
-        if self._thin is None or self._thin[:2] != (len(self), most):
-            self._thin = (len(self), most, extremes(self.steps, self.values, most))
-        return self._thin[2]
+        """The curve in about `most` points. Computed once for all browsers, and anew when it has grown by a hundredth."""
+        count = len(self)
+        if self._thin is None or self._thin.most != most or count > self._thin.count * (1 + GROWTH):
+            self._thin = _Thinned(count, most, extremes(self.steps, self.values, most))
+        known = self._thin
+        if count == known.count:
+            return known.thin
+        rest = extremes(self.steps[known.count :], self.values[known.count :], TAIL)
+        return Thin(known.thin.xs + rest.xs, known.thin.ys + rest.ys)
+
+
+@dataclass(frozen=True)
+class _Thinned:
+    """What was made of the first `count` points."""
+
+    count: int
+    most: int
+    thin: Thin
 
 
 def extremes(xs: array[float], ys: array[float], most: int) -> Thin:

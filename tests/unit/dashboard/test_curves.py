@@ -58,5 +58,16 @@ def test_a_validation_that_comes_later_is_added_to_its_step() -> None:
     assert list(curves.by_name["eval_loss"].values) == [2.5]
 
 
+def test_a_growing_curve_is_drawn_to_its_end() -> None:
+    curve = Curve()
+    for step in range(20_000):
+        curve.add(step, float(step % 7))
+        if step % 997 == 0 or step > 19_990:
+            thin = curve.thin(200)
+            assert thin.xs[-1] == step
+            assert len(thin.xs) <= 200 + 24
+            assert thin.xs == sorted(set(thin.xs))
+
+
 def test_a_constant_stays_what_it_is_when_smoothed() -> None:
     assert all(math.isclose(y, 2.0) for y in smoothed(Thin([0, 1, 2], [2.0, 2.0, 2.0])).ys)
