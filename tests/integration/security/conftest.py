@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import tempfile
 import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
 
+from libs.common.artifacts import ArtifactStore
 from libs.common.db.engine import Database
 from libs.common.db.tables import ArtifactRow, IndexRow, ModelRow
 from libs.common.ids import new_id
@@ -59,7 +62,7 @@ def door(stores: Stores, database: Database) -> Iterator[RunningGateway]:
 
 
 @pytest.fixture(scope="session")
-def world(door: RunningGateway, database: Database) -> World:
+def world(door: RunningGateway, database: Database, stores: Stores) -> World:
     """Two projects: the victim's, with one thing of each kind, and the attacker's."""
     with door.http() as admin:
         victim, other = (_project(admin, name) for name in ("victim", "attacker"))
@@ -70,16 +73,22 @@ def world(door: RunningGateway, database: Database) -> World:
             sent = http.post("/v1/files", files={"file": ("s.jsonl", CHUNK)}, data={"purpose": "chunks"})
         assert sent.status_code == 200, sent.text
     ids = {"file_id": sent.json()["id"], "key_id": owner["id"], "project_id": victim}
-    ids |= _rows(database, victim)
+    ids |= _rows(database, victim, _adapter(stores))
     marks = [victim, owner["key"], *ids.values()]
     return World(door, owner["key"], ids, attacker["key"], reader["key"], marks)
 
 
-def _rows(database: Database, project: str) -> dict[str, str]:
+def _adapter(stores: Stores) -> str:
+    """An artifact on the disk."""
+    with tempfile.TemporaryDirectory() as name:
+        (Path(name) / "adapter_config.json").write_text('{"of": "the victim"}', encoding="utf-8")
+        return ArtifactStore(stores.home / "artifacts").commit(Path(name))
+
+
+def _rows(database: Database, project: str, artifact: str) -> dict[str, str]:
     """One job of each kind, an index and a model, as finished work leaves them."""
     with database.session() as session:
         jobs = {kind: transitions.create(session, kind, project, spec).id for kind, spec in SPECS.items()}
-        artifact = "a" * 64
         session.merge(ArtifactRow(sha256=artifact, kind="adapter", bytes=1, job_id=None))
         session.flush()
         model = new_id("model")
@@ -112,15 +121,24 @@ def _key(admin: httpx.Client, project: str, scopes: list[str]) -> dict[str, Any]
 
 @contextmanager
 def standing_in_for(
-    world: World, service: str, body: str, *, status: int = 200, **headers: str
+    world: World,
+    service: str,
+    body: str,
+    *,
+    status: int = 200,
+    seen: list[dict[str, str]] | None = None,
+    **headers: str,
 ) -> Iterator[list[str]]:
-    """Something that answers where the gateway expects a service, always the same; yields the paths that were asked for."""
+    """Something that answers where the gateway expects a service, always the same; yields the paths that were asked for.
+    The headers that it was sent go into `seen`, by lower-case names."""
     asked: list[str] = []
 
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
             self.rfile.read(int(self.headers.get("content-length", 0)))
             asked.append(self.path)
+            if seen is not None:
+                seen.append({name.lower(): value for name, value in self.headers.items()})
             self.send_response(status)
             for name, value in {"Content-Type": "application/json", **headers}.items():
                 self.send_header(name, value)

@@ -6,6 +6,7 @@ The operations come from the gateway's own description, so that a new one is tri
 from __future__ import annotations
 
 import json
+from collections import defaultdict
 from typing import Any
 
 import httpx
@@ -15,7 +16,14 @@ from services.gateway.main import build
 from services.gateway.settings import GatewaySettings
 from tests.integration.security.conftest import World, assert_refused, standing_in_for
 
-BESIDE = {"format": "html", "section": "limits", "alias": "champion", "position": "0", "name": "theirs", "action": "pin"}
+BESIDE = {
+    "format": "html",
+    "section": "limits",
+    "alias": "champion",
+    "position": "0",
+    "name": "theirs",
+    "action": "pin",
+}
 """Parts of addresses that name nothing of a project."""
 OF_THE_PLATFORM = ("/v1/alerts", "/v1/config", "/v1/monitoring/canaries")
 """What belongs to no project: everybody may read it, and admins change it."""
@@ -63,8 +71,12 @@ def _id(operation: tuple[str, str, Any]) -> str:
 
 def _address(path: str, ids: dict[str, str]) -> str:
     kind = path.split("/")[2].removesuffix("s")
-    named = ids | BESIDE | {"id": ids.get(kind, ids["job_id"]), "alert_id": "alert_1", "silence_id": "sil_1"}
-    return path.format(**named)
+    named = defaultdict(lambda: "theirs", ids | BESIDE) | {
+        "id": ids.get(kind, ids["job_id"]),
+        "alert_id": "alert_1",
+        "silence_id": "sil_1",
+    }
+    return path.format_map(named)
 
 
 def _send(http: httpx.Client, method: str, path: str, operation: dict[str, Any]) -> httpx.Response:

@@ -11,6 +11,7 @@ import pytest
 from sqlalchemy import text
 
 from libs.common.db.engine import Database
+from libs.common.runtime_config import LiveSampling
 from libs.common.settings import PlatformSettings
 from tests.conftest import Stores
 from tests.integration.gateway.conftest import RunningGateway, running_gateway
@@ -110,6 +111,21 @@ def test_no_file_of_the_data_directory_holds_a_secret_or_a_prompt(
 def _content(path: Path) -> bytes:
     content = path.read_bytes()
     return gzip.decompress(content) if content[:2] == b"\x1f\x8b" else content
+
+
+def test_texts_are_kept_only_where_somebody_has_said_so(planted: tuple[RunningGateway, list[str]]) -> None:
+    """Neither by default nor because a client asks for it."""
+    assert (LiveSampling().share, LiveSampling().keep_text) == (0.0, False)
+    chat = {"model": "gemma-3-270m", "messages": [{"role": "user", "content": PROMPT}]}
+    where, headers = _Where(planted[0]), list[dict[str, str]]()
+    with (
+        standing_in_for(where, "INFERENCE", json.dumps(REPLY), seen=headers),
+        planted[0].http(BOOTSTRAP) as http,
+    ):  # pyright: ignore[reportArgumentType]
+        assert (
+            http.post("/v1/chat/completions", json=chat, headers={"X-MT-Sample": "text"}).status_code == 200
+        )
+    assert [one.get("x-mt-sample") for one in headers] == [None]
 
 
 def test_settings_show_no_secret_when_they_are_printed(stores: Stores) -> None:
