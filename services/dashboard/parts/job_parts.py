@@ -12,6 +12,7 @@ from services.dashboard.parts import show, states
 
 PAUSABLE = frozenset({JobState.QUEUED, JobState.RUNNING})
 CANCELLABLE = PAUSABLE | {JobState.PAUSED, JobState.PAUSING, JobState.VALIDATING_FILES}
+RETRIED = frozenset({JobState.FAILED, JobState.CANCELLED})
 PAGES = {
     JobKind.TRAIN: "/jobs/{}",
     JobKind.EVALUATE: "/evaluations/{}",
@@ -75,9 +76,21 @@ def steering(view: View, job: Job) -> None:
         if job.state == JobState.PAUSED:
             resume = ui.button("Resume", icon="play_arrow").props("unelevated dense padding='4px 12px'")
             resume.on_click(lambda: view.attempt(lambda c: c.jobs.resume(job.id), done="It goes on."))
+        if job.kind == JobKind.PIPELINE and job.state in RETRIED:
+            retry = ui.button("Repeat what failed", icon="replay").props(
+                "unelevated dense padding='4px 12px'"
+            )
+            retry.on_click(lambda: _retry(view, job))
         if job.state in CANCELLABLE:
             cancel = ui.button("Cancel", icon="stop").props("outline dense color=negative padding='4px 12px'")
             cancel.on_click(lambda: _confirm_cancel(view, job))
+
+
+async def _retry(view: View, job: Job) -> None:
+    """Queue a pipeline that does what this one did not get done."""
+    again = await view.attempt(lambda c: c.pipelines.retry(job.id), refresh=("jobs",))
+    if again is not None:
+        ui.navigate.to(f"/jobs/{again.id}")
 
 
 async def _confirm_cancel(view: View, job: Job) -> None:
