@@ -2,8 +2,8 @@
 
 Compose and Kubernetes are generated from it or checked against it by tests; what is here is written nowhere else. It says
 what is true everywhere; what differs by place (replicas, accelerators, storage classes) is in the overlays. Resources were
-measured on two cores with Gemma 3 270M, and have room above: at rest the gateway takes 135 MB, keeper 97, monitor 106, dashboard
-150, evaluator 121; a LoRA step of 4 x 256 tokens 4.1 GB. Larger bases need more (docs/guide/multi-gpu.md).
+measured on two cores with Gemma 3 270M, and have room above: at rest the gateway takes 135 MB, keeper 97, monitor 106,
+dashboard 150, evaluator 121; a LoRA step of 4 x 256 tokens 4.1 GB. Larger bases need more (docs/guide/multi-gpu.md).
 """
 
 from __future__ import annotations
