@@ -156,10 +156,10 @@ def _ports(part: Part) -> list[str]:
     return [f"${{MT_BIND:-127.0.0.1}}:${{{variable}:-{part.port}}}:{part.port}"] if part.published else []
 
 
-def _healthcheck(part: Part, theirs: Upstream | None) -> dict[str, Any] | None:
+def _healthcheck(part: Part, theirs: Upstream | None) -> dict[str, Any]:
     probe = part.probe
     if probe is None:
-        return None
+        return {"disable": True}  # the image's own would ask a door that a task does not open
     asked = (theirs.probe if theirs else ()) or probe.command or ("healthy", str(part.port))
     return {
         "test": ["CMD", *map(_literal, asked)],
