@@ -188,6 +188,27 @@ class Bound(Reply):
     words: str
 
 
+class RetrievalQuality(Reply):
+    """How often an arm that searches was given a passage about the function asked, and what it made of it."""
+
+    arm: str
+    n: int
+    """All items; where an arm was given the right passages, those that the index has such passages for."""
+    found: int
+    recall: float
+    recall_low: float
+    recall_high: float
+    mrr: float
+    """Mean reciprocal rank of the first right passage among those given; 0 where there is none."""
+    mrr_low: float
+    mrr_high: float
+    right_when_found: float | None = None
+    """Share of right answers where a right passage was given; None where it never was."""
+    right_when_not_found: float | None = None
+    passages: float
+    """Given on average."""
+
+
 class Look(Reply):
     """What was seen when a part of the items was in."""
 
@@ -327,6 +348,7 @@ class ComparisonReport(Reply):
     findings: list[Finding] = []
     deployment: Deployment | None = None
     bounds: list[Bound] = []
+    retrieval: list[RetrievalQuality] = []
     looks: list[Look] = []
     """When the growing data were looked at; empty where that was not asked for."""
     leaked: list[str] = []

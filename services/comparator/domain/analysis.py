@@ -17,6 +17,7 @@ from model_training.contracts.comparisons import (
     PairResult,
     Profile,
     ProfileResult,
+    RetrievalQuality,
     SideBySide,
     Verdict,
 )
@@ -34,6 +35,7 @@ from services.comparator.domain.looks import Looks, look_notes
 from services.comparator.domain.notes import evidence_notes
 from services.comparator.domain.profiles import judge
 from services.comparator.domain.results import arm_result, primary_pairs, secondary_pairs
+from services.comparator.domain.retrieval import retrieval_quality
 from services.comparator.domain.verdict import decide, spoilt
 
 
@@ -52,6 +54,7 @@ class Analysis:
     proposals: list[dict[str, str]]
     leaked: list[str]
     bounds: list[Bound]
+    retrieval: list[RetrievalQuality]
 
 
 def analyse(
@@ -112,6 +115,7 @@ def analyse(
         findings=find(paired, subject),
         proposals=proposals(paired, subject),
         leaked=leaked,
+        retrieval=retrieval_quality(paired, bounds, request.seed),
         bounds=[bound_of(arm, paired, request.prices) for arm in bounds],
     )
 

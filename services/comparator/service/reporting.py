@@ -49,6 +49,7 @@ def compose(
         deployment=deployment(analysis.arms, analysis.verdict, analysis.kinds),
         leaked=analysis.leaked,
         bounds=analysis.bounds,
+        retrieval=analysis.retrieval,
         looks=list(looks),
         rules={
             "primary_metric": PRIMARY,

@@ -74,6 +74,38 @@ def test_items_without_a_passage_are_counted() -> None:
     assert "(240 of the items have none in the index)" in found.report.bounds[0].words
 
 
+def test_what_search_found_is_read_off_the_passages() -> None:
+    def passages(i: int) -> list[dict[str, object]]:
+        other, right = {"functions": ["library.other"]}, {"functions": [f"library.function_{i}"]}
+        return [other, right] if i < 60 else [right] if i < 120 else [other]
+
+    fake = platform(10, 60)
+    fake.answers[MODELS["rag"]] = [answer(i, i < 90, sources=passages(i)) for i in range(N)]
+    found, _ = run(fake)
+    (one,) = found.report.retrieval
+    assert (one.arm, one.n, one.found, one.recall) == ("rag", N, 120, 0.5)
+    assert one.mrr == pytest.approx(0.375)
+    assert one.mrr_low < 0.375 < one.mrr_high
+    assert (one.right_when_found, one.right_when_not_found) == (0.75, 0.0)
+    assert one.passages == 1.25
+    html, markdown = render_html(found.report, found.items), render_markdown(found.report, found.items)
+    assert "What search found" in html
+    assert "| rag | 240 | 50.0% |" in markdown
+
+
+def test_with_a_bound_search_answers_for_what_could_be_found_alone() -> None:
+    fake = platform(10, 60)
+    right = [answer(i, True, sources=[{"id": "p"}] if i < 100 else []) for i in range(N)]
+    fake.answers[f"right:{MODELS['rag']}"] = right
+    fake.answers[MODELS["rag"]] = [
+        answer(i, True, sources=[{"functions": [f"library.function_{i}"]}] if i < 80 else [])
+        for i in range(N)
+    ]
+    found, _ = run(fake, arms=[BASE, RAG, ORACLE])
+    (one,) = found.report.retrieval
+    assert (one.n, one.found, one.recall) == (100, 80, 0.8)
+
+
 def test_bounds_alone_are_refused() -> None:
     alone = arm("oracle", answers(3), is_bound=True)
     request = ComparisonCreate(arms=[ORACLE], test_queries=["?"])
