@@ -26,7 +26,7 @@ CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
 if CHROMIUM is None:
     pytest.skip("there is no Chromium (Debian: apt install chromium)", allow_module_level=True)
 
-ASSETS = re.compile(r"/(_nicegui|static)/")
+NOT_SOCKETS = re.compile(r"^(?!.*/_nicegui_ws/)")
 ARGUMENTS = ["--no-sandbox", "--disable-background-networking", "--disable-gpu"]
 PATIENCE_MS = int(os.environ.get("MT_TEST_PATIENCE_MS", "60000"))
 """How long a page may take to show what is waited for: other tests may hold every core."""
@@ -123,7 +123,7 @@ def opened(
     )
     context.set_default_timeout(PATIENCE_MS)
     # Chromium drops requests when a network interface of the machine comes or goes, as containers do; this way it does not.
-    context.route(ASSETS, lambda route: route.fulfill(response=route.fetch()))
+    context.route(NOT_SOCKETS, lambda route: route.fulfill(response=route.fetch(max_redirects=0)))
     page = context.new_page()
     wrong: list[str] = []
     page.on("pageerror", lambda error: wrong.append(f"error: {error}"))
