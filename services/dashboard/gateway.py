@@ -13,7 +13,7 @@ from typing import TypeVar
 from model_training.client import ApiError, Client, ConnectionFailed
 
 T = TypeVar("T")
-OnAway = Callable[[bool], None]
+OnAway = Callable[[bool], object]
 
 THREADS = 16
 TIMEOUT_S = 30.0

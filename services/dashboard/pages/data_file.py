@@ -11,11 +11,13 @@ from urllib.parse import quote
 from nicegui import ui
 
 from model_training.client import Client
+from model_training.contracts.base import Page
 from model_training.contracts.files import FileObject, FilePurpose, FileReport
 from model_training.datasets.findings import ADVICE, CheckReport
 from model_training.errors import UserError
 from services.dashboard.app import Dashboard, View
 from services.dashboard.datafiles import Book, Row, check_command
+from services.dashboard.feeds import Snapshot
 from services.dashboard.layout import heading
 from services.dashboard.parts import charts, show, states
 
@@ -210,12 +212,13 @@ class _Check:
         feed = view.feed(
             "files:evaluation", lambda c: c.files.list(purpose=FilePurpose.EVALUATION, limit=100), every_s=30
         )
-        view.listen(
-            feed,
-            lambda found: (
-                found.value and self._against.set_options({f.id: f.filename for f in found.value.data})
-            ),
-        )
+        view.listen(feed, self._offer)
+
+    def _offer(self, found: Snapshot[Page[FileObject]]) -> None:
+        if found.value is not None:
+            self._against.set_options(
+                {file.id: file.filename for file in found.value.data}, value=self._against.value
+            )
 
     async def _run(self) -> None:
         self._button.set_enabled(False)

@@ -157,7 +157,11 @@ class _Body:
                 )
             with _card("Course"):
                 other = _Chosen()
-        self._listeners += [lambda _job, watch: loss.show([(job.id, watch.curves)]), other.show]
+
+        def show_loss(job: Job, watch: JobWatch) -> None:
+            loss.show([(job.id, watch.curves)])
+
+        self._listeners += [show_loss, other.show]
         self._view.live(f"train:{job.id}", lambda c: c.fine_tuning.get(job.id), _outcome, every_s=5)
         self._listeners += [_Applied().show, _Samples().show]
         again = f"/train/new?like={job.id}"

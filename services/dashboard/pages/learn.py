@@ -80,11 +80,12 @@ def _choose(view: View) -> None:
         try:
             if not names:
                 raise UserError("No package is chosen.", hint="Choose at least one.")
-            options = Options(int(tasks.value), int(questions.value), int(rows.value), int(seed.value))
+            sizes = [int(str(one.value).partition(".")[0]) for one in (tasks, questions, rows, seed)]
+            options = Options(*sizes)
         except UserError as error:
             view.notify_error(error)
             return
-        except (TypeError, ValueError):
+        except ValueError:
             view.notify_error(UserError("Every number must be filled in."))
             return
         made = view.dashboard.builds.start(names, options)
