@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import re
+import asyncio
 from functools import cache
 from importlib.metadata import packages_distributions
 
@@ -18,7 +18,6 @@ from services.dashboard.learning import Build
 from services.dashboard.parts import job_parts, show, states
 
 DEFAULT_MODEL = "gemma-3-270m"
-NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 
 
 def register(dashboard: Dashboard) -> None:
@@ -45,6 +44,11 @@ def _installed() -> list[str]:
     return sorted(name for name in packages_distributions() if not name.startswith("_") and "/" not in name)
 
 
+async def _offer(packages: ui.select) -> None:
+    """Looking through everything that is installed takes a second: not in the way of other pages."""
+    packages.set_options(await asyncio.to_thread(_installed), value=packages.value)
+
+
 def _choose(view: View) -> None:
     defaults = Options()
     with ui.element("section").classes("card"):
@@ -52,10 +56,9 @@ def _choose(view: View) -> None:
         ui.label("Packages that are installed beside the platform, by the name that code imports.").classes(
             "soft"
         )
-        packages = ui.select(_installed(), label="Packages", multiple=True, with_input=True).props(
-            "outlined use-chips"
-        )
+        packages = ui.select([], label="Packages", multiple=True, with_input=True).props("outlined use-chips")
         packages.classes("full")
+        view.later(_offer(packages))
     with ui.element("section").classes("card"):
         heading("2. How much?")
         with ui.element("div").classes("form-grid"):
