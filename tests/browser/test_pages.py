@@ -13,6 +13,7 @@ from tests.browser.conftest import ROOT, RunningDashboard, opened, running_dashb
 from tests.browser.stand_in import StandIn
 from tests.browser.world import TUNED, empty_world
 from tests.conftest import free_ports
+from tests.unit.comparator.demo_report import HOSTILE
 
 axe = pytest.importorskip("axe_playwright_python.sync_playwright")
 pytestmark = pytest.mark.slow
@@ -119,3 +120,19 @@ def test_where_nobody_answers_every_page_says_so_and_comes_back(chromium: Browse
             page.goto(PAGES[name][0])
             expect(page.get_by_role("alert").first).to_be_visible()
             assert findings(page) == []
+
+
+@pytest.mark.parametrize("name", PAGES)
+def test_markup_typed_into_every_field_stays_text(
+    name: str, chromium: Browser, dashboard: RunningDashboard
+) -> None:
+    """`opened` fails where a text opened a dialog, raised an error in a script, or asked another host for something."""
+    with opened(chromium, dashboard.url) as page:
+        show(page, name)
+        fields = page.locator("input[type=text]:visible, input:not([type]):visible, textarea:visible")
+        for field in fields.all():
+            if field.is_editable() and not field.get_attribute("readonly"):
+                field.fill(HOSTILE)
+                page.keyboard.press("Tab")
+        page.evaluate("new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(done)))")
+        assert page.locator("img[src=x]").count() == 0
