@@ -31,7 +31,9 @@ PASSED_ON = {
     "prepare-model": {"HF_TOKEN": "${HF_TOKEN:-}"},
     "inference": {"MT_INFERENCE_PRELOAD": MODEL},
     "gateway": {"MT_ALLOWED_HOSTS": "${MT_ALLOWED_HOSTS:-}"},
-    "dashboard": {"MT_DASHBOARD_HOSTS": "${MT_DASHBOARD_HOSTS:-}"},
+    "dashboard": {
+        "MT_DASHBOARD_HOSTS": '${MT_DASHBOARD_HOSTS:-["127.0.0.1","localhost","[::1]","dashboard"]}'
+    },
 }
 """What whoever starts the platform may want to say; an empty variable counts as not set."""
 
