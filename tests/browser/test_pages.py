@@ -86,11 +86,13 @@ def test_a_page_keeps_nobody_out_and_fits_a_phone(
 
 @pytest.mark.parametrize("name", PAGES)
 def test_a_picture_of_each_page_is_taken(
-    name: str, chromium: Browser, dashboard: RunningDashboard, tmp_path: Path
+    name: str, chromium: Browser, dashboard: RunningDashboard, stand_in: StandIn, tmp_path: Path
 ) -> None:
     """Into the guide where `MT_TAKE_PICTURES` is set, as `make test-browser` does; in any case small enough for it."""
-    with opened(chromium, dashboard.url, width=1100, height=760) as page:
+    with opened(chromium, dashboard.url, width=1180, height=760) as page:
+        stand_in.pause_s = 0.02  # that figures of speed look like some
         show(page, name)
+        stand_in.pause_s = 0.0
         if name == "comparison":
             page.evaluate("window.scrollTo(0, 0)")
         target = (IMAGES if os.environ.get("MT_TAKE_PICTURES") else tmp_path) / f"{name}.png"

@@ -120,6 +120,16 @@ def full_world(folder: Path, *, items: int = 60) -> World:
             search={"mode": "hybrid", "fusion": "dbsf"},  # type: ignore[arg-type]
         )
     )
+    world.aliases.append(
+        ModelAlias(
+            alias="champion",
+            model=TUNED,
+            version=1,
+            changed_by="default",
+            reason="recommended by cmp_01demo",
+            created_at=NOW,
+        )
+    )
     world.chunks = list(_chunks())
     _add_comparison(world, folder / "demo", "cmp_01demo", items)
     _add_evaluations(world)

@@ -13,7 +13,7 @@ from model_training.contracts.models import ModelAlias
 from model_training.contracts.monitoring import Resources, RunningJob
 from services.dashboard.app import Dashboard, View
 from services.dashboard.layout import heading
-from services.dashboard.parts import job_parts, show, states
+from services.dashboard.parts import answers, job_parts, show, states
 
 SHOWN_ALERTS = 4
 STARTS = (
@@ -116,7 +116,7 @@ def _alerts(page: Page[Alert]) -> None:
     for alert in firing[:SHOWN_ALERTS]:
         with ui.row().classes("items-center no-wrap"):
             show.pill(alert.severity)()
-            ui.label(alert.summary).classes("wrap small")
+            ui.label(answers.visible(alert.summary)).classes("wrap small")
     show.link(f"All {len(firing)}" if len(firing) > SHOWN_ALERTS else "See and acknowledge", "/monitoring")()
 
 

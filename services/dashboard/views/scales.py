@@ -6,7 +6,6 @@ import math
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-
 SMALLEST = 1e-200
 """Ranges below this are none."""
 
