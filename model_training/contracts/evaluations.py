@@ -10,6 +10,7 @@ from pydantic import ConfigDict, Field
 from model_training.contracts.base import WHOLE, Flag, Metadata, Name, Number, Reference, Reply, Seed, Wire
 from model_training.contracts.indexes import Source
 from model_training.contracts.jobs import JobError, JobProgress, JobState
+from model_training.contracts.prices import Prices
 
 
 def _named(schema: dict[str, Any]) -> None:
@@ -141,6 +142,9 @@ class EvaluationCreate(Wire):
         default=False,
         description="Ask every question anew, though its answer is kept: to measure time and cost.",
     )
+    prices: Prices | None = Field(
+        default=None, description="What answers cost; an endpoint's own, else an hour of a small machine."
+    )
     seed: Seed = 0
     metadata: Metadata = {}
 
@@ -213,6 +217,20 @@ class SuiteSummary(Reply):
     )
 
 
+class EvaluationCost(Reply):
+    """What the answers took, and what that costs. Answers from the cache took nothing and count in `items` alone."""
+
+    items: int
+    cached: int = 0
+    machine_s: float
+    prompt_tokens: int
+    completion_tokens: int
+    usd: float
+    usd_per_item: float | None = None
+    usd_per_right: float | None = None
+    """Of answers that were not cached; None where none is right."""
+
+
 class Evaluation(Reply):
     """An evaluation. `id` is the id of the job that runs it."""
 
@@ -226,6 +244,7 @@ class Evaluation(Reply):
     prompt_description: str | None = None
     isolation: str | None = None
     duration_s: float | None = None
+    cost: EvaluationCost | None = None
     progress: JobProgress = JobProgress()
     error: JobError | None = None
 

@@ -19,6 +19,7 @@ from model_training.client.data import REPOSITORY, data_files, upload_data
 from model_training.client.errors import ApiError
 from model_training.client.outputs import write_lines, write_text
 from model_training.config.evaluation_config import MADE_SUITES, PUBLIC_SUITES, EvaluationConfig
+from model_training.contracts.endpoints import EXTERNAL_PREFIX
 from model_training.contracts.evaluations import (
     Evaluation,
     EvaluationCreate,
@@ -79,7 +80,7 @@ def resolve_model(client: Client, named: str, field: str = "model_path") -> str:
     folder = Path(named).expanduser()
     if folder.is_dir():
         return client.models.import_adapter(folder).id
-    if named.startswith("rag:"):
+    if named.startswith(("rag:", EXTERNAL_PREFIX)):
         return named
     try:
         if "/" not in named:
@@ -209,6 +210,15 @@ def _print(result: EvaluationResult) -> None:
         ),
         "No suite had an item.",
     )
+    cost = result.evaluation.cost
+    if cost is not None and cost.usd_per_item is not None:
+        right = f", ${1000 * cost.usd_per_right:.2g} per 1,000 right ones" if cost.usd_per_right else ""
+        cached = f"; {cached} answers came from the cache" if (cached := cost.cached) else ""
+        out.print(
+            f"{cost.machine_s:.0f} s of machine time, {cost.prompt_tokens:,} tokens read and "
+            f"{cost.completion_tokens:,} written: ${1000 * cost.usd_per_item:.2g} per 1,000 answers{right}{cached}.",
+            soft_wrap=True,
+        )
     for fall in result.regressions:
         out.print(f"[red]worse[/]: {fall.suite} {fall.rate:.1%}, the baseline has {fall.baseline:.1%}")
     out.print(f"Every prompt, answer, score and reason: {result.items_path}", soft_wrap=True)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, Query
 
@@ -13,6 +13,7 @@ from libs.common.errors import InvalidInput, NotFound
 from model_training.contracts.base import Page
 from model_training.contracts.evaluations import (
     Evaluation,
+    EvaluationCost,
     GradeReply,
     GradeRequest,
     ItemGrade,
@@ -21,7 +22,9 @@ from model_training.contracts.evaluations import (
 )
 from model_training.contracts.evaluations_gate import GateReply, GateRequest
 from model_training.contracts.jobs import JobError, JobProgress, JobState
+from model_training.contracts.prices import Prices
 from services.evaluator import repository
+from services.evaluator.costs import cost_of
 from services.evaluator.gate import judge
 from services.evaluator.grading import Grader
 from services.evaluator.service import Scorers, grade_all, summarise
@@ -98,6 +101,15 @@ def _require_ended(row: JobRow | None, name: str) -> None:
         raise InvalidInput(f"The evaluation {name} is {row.state}.", param="baseline", hint=hint)
 
 
+def _cost(row: JobRow, results: list[dict[str, Any]]) -> EvaluationCost | None:
+    """Known once the evaluation has ended."""
+    duration_s = (row.result or {}).get("duration_s")
+    if duration_s is None:
+        return None
+    prices = row.spec.get("prices")
+    return cost_of(results, duration_s, Prices.model_validate(prices) if prices else None)
+
+
 def _describe(row: JobRow, results: list[dict[str, object]], scorers: Scorers) -> Evaluation:
     result = row.result or {}
     return Evaluation(
@@ -110,6 +122,7 @@ def _describe(row: JobRow, results: list[dict[str, object]], scorers: Scorers) -
         prompt_description=result.get("prompt_description"),
         isolation=result.get("isolation"),
         duration_s=result.get("duration_s"),
+        cost=_cost(row, results),
         progress=JobProgress.model_validate(row.progress or {}),
         error=JobError.model_validate(row.error) if row.error else None,
     )

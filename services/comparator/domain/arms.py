@@ -6,8 +6,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from libs.common.errors import InvalidInput
-from model_training.contracts.comparisons import Prices
 from model_training.contracts.evaluations import ItemResult
+from model_training.contracts.prices import Prices
 
 RAG_PREFIX = "rag:"
 TUNED_PREFIX = "model_"

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from libs.common.statistics.clusters import Floats
-from model_training.contracts.comparisons import Prices
+from model_training.contracts.prices import Prices
 from services.comparator.domain.arms import RAG_PREFIX, Arm, PairedItems
 from services.comparator.domain.costs import cost_usd
 

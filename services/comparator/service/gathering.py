@@ -102,6 +102,7 @@ class Gatherer:
             suites=self.request.suites,
             prompt=arm.prompt or self.request.prompt,
             passages=arm.passages,
+            prices=arm.prices or self.request.prices,
             part=Part(number=block, of=blocks) if blocks > 1 else None,
             fresh=True,  # an answer from a cache took no time and cost nothing, which is not what is compared
             seed=self.request.seed,

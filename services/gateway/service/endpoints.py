@@ -15,8 +15,8 @@ from libs.common.egress import Egress
 from libs.common.errors import Conflict, NotFound
 from libs.common.ids import new_id
 from model_training.contracts.base import Deleted, Page
-from model_training.contracts.comparisons import Prices
 from model_training.contracts.endpoints import EXTERNAL_PREFIX, Endpoint, EndpointCreate
+from model_training.contracts.prices import Prices
 from services.gateway import repository, repository_endpoints
 from services.gateway.domain import Principal
 from services.gateway.ports import Target

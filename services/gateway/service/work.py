@@ -53,6 +53,8 @@ def create_evaluation(
     _check_suites(session, principal, request.suites, [request.prompt])
     # What `champion` means may change while the job waits; the job holds what it meant when it was asked for.
     spec = request.model_dump(mode="json") | {"model": name.text}
+    if name.external is not None and request.prices is None:
+        spec["prices"] = endpoints.prices_of(endpoints.require(session, principal, name.external))
     row = jobs.create(session, JobKind.EVALUATE, principal, spec, request.metadata, max_attempts)
     return describe_evaluation(row)
 

@@ -212,6 +212,45 @@ def test_finished_evaluations_are_used_again(client: httpx.Client, finished: Com
     assert client.get("/v1/evaluations").json()["data"] == before
 
 
+@pytest.mark.slow
+def test_items_come_in_blocks_and_stop_once_it_is_decided(client: httpx.Client, file_id: str) -> None:
+    created = client.post("/v1/comparisons", json=order(file_id, blocks=2, stop_early=True)).json()
+    wait_for(client, created["id"], "succeeded")
+    report = Comparison.model_validate(client.get(f"/v1/comparisons/{created['id']}").json()).report
+    assert report is not None
+    assert report.verdict.recommended == "instructed"
+    assert [look.block for look in report.looks] == list(range(1, len(report.looks) + 1))
+    assert report.looks[-1].stopped in {"decided", "end"}
+    assert report.arms[0].n == report.looks[-1].items == ITEMS * len(report.looks) // 2
+    assert len(report.arms[0].evaluations) == len(report.looks)
+    groups = [
+        {
+            item["group"]
+            for item in client.get(f"/v1/evaluations/{part}/items", params={"limit": 100}).json()["data"]
+        }
+        for part in report.arms[0].evaluations
+    ]
+    assert len(groups) == 1 or not groups[0] & groups[1], "a function lies in one block"
+    cost = client.get(f"/v1/evaluations/{report.arms[0].evaluations[0]}").json()["cost"]
+    assert cost["items"] == ITEMS // 2
+    assert cost["usd_per_item"] > 0
+
+
+@pytest.mark.parametrize(
+    ("changes", "param"),
+    [
+        ({"stop_early": True}, "blocks"),
+        ({"budget_usd": 1.0}, "blocks"),
+        ({"arms": [{"name": "oracle", "model": WEAK, "passages": "right"}]}, "arms.0.passages"),
+    ],
+)
+def test_what_makes_no_sense_is_refused_before_anything_is_queued(
+    client: httpx.Client, file_id: str, changes: dict[str, Any], param: str
+) -> None:
+    answer = client.post("/v1/comparisons", json=order(file_id, **changes))
+    assert (answer.status_code, answer.json()["param"]) == (400, param), answer.text
+
+
 @pytest.fixture
 def at_the_gateway(client: httpx.Client, monkeypatch: pytest.MonkeyPatch) -> None:
     """The command line talks to this gateway."""
