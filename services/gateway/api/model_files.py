@@ -17,7 +17,12 @@ router = APIRouter(prefix="/v1/models", tags=["models"])
     summary="Download a tuned model",
     response_class=FileResponse,
     responses={
-        200: {"content": {"application/zip": {}}, "description": "The adapter's folder as a zip file."}
+        200: {
+            "content": {
+                "application/zip": {"schema": {"type": "string", "format": "binary"}, "example": "PK…"}
+            },
+            "description": "The adapter's folder as a zip file.",
+        }
     },
 )
 def get_archive(gateway: Parts, who: Reader, model: ModelId) -> FileResponse:
