@@ -132,8 +132,8 @@ class SharedCards:
             _log.info("the card is ours again")
             self._engine.come_back()
             self._left = False
-        self._reason = None
         self._engine.refuse(None)
+        self._reason = None
 
     def _free(self) -> None:
         self._held = False
