@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 import time
@@ -21,8 +22,10 @@ from services.trainer.domain import TrainOrder
 from services.trainer.launch import Shape, meeting_file
 from services.trainer.recipe import run
 from services.trainer.recipe.checkpoints import MARKER
-from tests.conftest import ROOT, free_ports
+from tests.conftest import ROOT, Stores, free_ports, scratch_database
 from tests.unit.trainer.conftest import FAST, ROWS, FakeContext, write_data
+
+pytestmark = pytest.mark.slow  # each launch imports torch three times
 
 PATIENCE_S = 240
 Messages = list[dict[str, Any]]
@@ -66,7 +69,7 @@ class Bench:
             licence="Gemma Terms of Use",
             training=self._file,
             validation=None,
-            config={**FAST, "batch_size": 8, "epochs": 2, **config},
+            config={**FAST, "batch_size": 8, "epochs": 2, "device": "cpu", **config},
             suffix=None,
             seed=0,
         )
@@ -171,7 +174,6 @@ def test_checkpoints_are_whole_and_written_once(together: Messages) -> None:
     assert len({*sealed}) == len(sealed)
 
 
-@pytest.mark.slow
 def test_a_pause_stops_all_and_another_number_of_processes_goes_on(bench: Bench, alone: Messages) -> None:
     child = bench.start("paused", 2)
     heard = listen(child, lambda said: bool(losses(said)))
@@ -184,7 +186,6 @@ def test_a_pause_stops_all_and_another_number_of_processes_goes_on(bench: Bench,
         assert whole[step][0] == pytest.approx(loss, rel=1e-4)
 
 
-@pytest.mark.slow
 def test_nobody_outlives_the_child(bench: Bench) -> None:
     child = bench.start("killed", 2, epochs=200)
     listen(child, lambda said: bool(losses(said)))
@@ -196,7 +197,6 @@ def test_nobody_outlives_the_child(bench: Bench) -> None:
     child.close()
 
 
-@pytest.mark.slow
 def test_a_worker_that_is_gone_ends_them(bench: Bench) -> None:
     child = bench.start("orphaned", 2, epochs=200)
     listen(child, lambda said: bool(losses(said)))
@@ -208,14 +208,12 @@ def test_a_worker_that_is_gone_ends_them(bench: Bench) -> None:
     child.close()
 
 
-@pytest.mark.slow
 def test_a_fault_of_all_is_told_once(bench: Bench) -> None:
     heard = finish(bench.start("faulty", 2, rank_pattern={"no_such_layer": 8}))
     assert [one["type"] for one in heard].count("failure") == 1
     assert heard[-1]["error"]["code"] == "pattern_unmatched"
 
 
-@pytest.mark.slow
 def test_two_machines_train_as_one(
     bench: Bench, alone: Messages, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
@@ -248,3 +246,29 @@ def test_two_machines_train_as_one(
     assert not order.exists()
     for step, (loss, _) in losses(alone).items():
         assert losses(heard)[step][0] == pytest.approx(loss, rel=1e-4)
+
+
+def test_machines_that_find_no_job_end(stores: Stores, tmp_path: Path) -> None:
+    with scratch_database(stores.settings.database_url) as url:
+        machines = {
+            **os.environ,
+            **stores.environment,
+            "MT_DATABASE_URL": url,
+            "MT_HOME": str(tmp_path),
+            "MT_TRAINER_RUN": "idle",
+            # As Kubeflow's trainer says it.
+            "PET_NNODES": "2",
+            "PET_NPROC_PER_NODE": "1",
+            "PET_MASTER_ADDR": "127.0.0.1",
+        }
+        command = [sys.executable, "-m", "services.trainer.node"]
+        started = [
+            subprocess.Popen(command, cwd=ROOT, env={**machines, "PET_NODE_RANK": rank})
+            for rank in ("1", "0")
+        ]
+        try:
+            assert [machine.wait(timeout=PATIENCE_S) for machine in started] == [0, 0]
+        finally:
+            for machine in started:
+                machine.kill()
+                machine.wait()
