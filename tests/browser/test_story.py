@@ -95,10 +95,11 @@ def watch_the_curve(page: Page) -> None:
 def read_the_verdict(page: Page, pipeline: str) -> None:
     """The comparison comes to a verdict; its items stand below."""
     page.goto(pipeline)
-    expect(page.get_by_text("succeeded", exact=True).first).to_be_visible(timeout=LONG_MS)
+    expect(page.get_by_text("succeeded", exact=True).first).to_be_visible(timeout=LONG_MS)  # its first step
     page.goto("/comparisons")
-    page.get_by_role("link", name=re.compile("^cmp_")).first.click()
-    expect(page.get_by_role("heading", name=re.compile("^(Deploy:|Cannot tell yet)"))).to_be_visible()
+    page.get_by_role("link", name=re.compile("^cmp_")).first.click(timeout=LONG_MS)
+    verdict = page.get_by_role("heading", name=re.compile("^(Deploy:|Cannot tell yet)"))
+    expect(verdict).to_be_visible(timeout=LONG_MS)
     expect(page.get_by_text(re.compile(r"^1–\d+ of \d+$"))).to_be_visible()
     page.locator(".items-table button.linklike").first.click()
     expect(page.get_by_role("heading", name=re.compile("^Item "))).to_be_visible()
