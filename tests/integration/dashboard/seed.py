@@ -87,9 +87,14 @@ def _point(job_id: str, step: int, points: int) -> dict[str, Any]:
     return {"job_id": job_id, "step": step, "values": values}
 
 
+def artifact_of(name: str) -> str:
+    """The id under which the files of a model would lie."""
+    return f"{name:0<64}"
+
+
 def _model(session: Session, job_id: str, metrics: dict[str, float]) -> None:
     name = job_id[6:]
-    artifact = f"{name:0<64}"[:64]
+    artifact = artifact_of(name)
     session.add(ArtifactRow(sha256=artifact, kind="adapter", bytes=12_345_678, job_id=job_id))
     session.flush()
     gate = {"passed": True, "largest_difference_nats": 0.0031, "limit_nats": 0.02}

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import io
 import re
 import time
+import zipfile
 
 import httpx
 import pytest
 
+from tests.conftest import Stores
+from tests.integration.dashboard import seed
 from tests.integration.dashboard.conftest import Site, running_dashboard
 from tests.integration.dashboard.seed import XSS
 from tests.integration.gateway.conftest import KEY
@@ -83,11 +87,20 @@ def test_pages_of_other_sites_get_nothing(dashboard: httpx.Client) -> None:
     assert refused.status_code == 403
 
 
-def test_a_model_is_downloaded_through_the_dashboard(dashboard: httpx.Client, site: Site) -> None:
+def test_a_model_is_downloaded_through_the_dashboard(
+    dashboard: httpx.Client, site: Site, stores: Stores
+) -> None:
     lost = dashboard.get("/download/models/model_one")  # its row is there, its files are not
     assert lost.status_code == 404
     assert "artifact" in lost.text
     assert dashboard.get("/download/models/model_none").status_code == 404
+    folder = stores.home / "artifacts" / seed.artifact_of("two")
+    folder.mkdir(parents=True)
+    (folder / "adapter_config.json").write_text('{"r": 16}', encoding="utf-8")
+    found = dashboard.get("/download/models/model_two").raise_for_status()
+    assert found.headers["content-type"] == "application/zip"
+    with zipfile.ZipFile(io.BytesIO(found.content)) as archive:
+        assert archive.read("adapter_config.json") == b'{"r": 16}'
 
 
 def test_without_a_key_of_its_own_it_asks_for_one(site: Site) -> None:

@@ -129,6 +129,7 @@ def test_one_stream_a_job_brings_events_and_curves(site: Site) -> None:
         for number in (0, 1):
             watch.subscribe(tell(number))
         await until(lambda: watch.is_over and len(watch.curves.by_name.get("loss", ())) == 400)
+        await until(lambda: len(watch.events) == 4)
         assert [event.sequence for event in watch.events] == [1, 2, 3, 4]
         assert watch.curves.by_name["eval_loss"].steps[-1] == 400
         await until(lambda: told[0] == told[1] > 0)
