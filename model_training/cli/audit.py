@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import json
-from typing import Annotated, Any
+from typing import Annotated, Any, cast
 
 import typer
 
-from model_training.cli.console import out, print_json, print_table, when
+from model_training.cli.console import out, print_json, print_table, when_short
 from model_training.client.client import Client
 
 PAGE = 1000
-SHOWN = 60
+SHOWN = 40
 
 
 def audit(
@@ -34,9 +33,15 @@ def audit(
         print_json(page)
         return
     print_table(
-        ("when", "who", "what", "to what", "how"),
+        ("to what", "what", "when", "who", "how"),
         (
-            (when(entry.at), entry.actor_name or entry.actor, entry.action, entry.target, _short(entry.data))
+            (
+                entry.target,
+                entry.action,
+                when_short(entry.at),
+                entry.actor_name or entry.actor,
+                _short(entry.data),
+            )
             for entry in page.data
         ),
         "Nothing was changed by a key yet.",
@@ -46,5 +51,12 @@ def audit(
 
 
 def _short(data: dict[str, Any]) -> str:
-    text = json.dumps(data, ensure_ascii=False) if data else ""
+    text = ", ".join(f"{name} {_value(value)}" for name, value in data.items())
     return text if len(text) <= SHOWN else text[: SHOWN - 1] + "…"
+
+
+def _value(value: Any) -> str:
+    if isinstance(value, list) and len(cast("list[Any]", value)) == 2:
+        before, after = cast("list[Any]", value)
+        return f"{before} → {after}"
+    return str(value)

@@ -56,7 +56,9 @@ class ApiKeyRotate(Wire):
     """Give a key a new secret."""
 
     overlap_s: Annotated[int, Field(ge=0, le=30 * DAY_S), WHOLE] = Field(
-        default=DAY_S, description="Seconds for which the old secret goes on working; 0 ends it at once."
+        default=DAY_S,
+        description="Seconds for which the old secret goes on working; 0 ends it at once.",
+        examples=[3600],
     )
 
 
