@@ -35,7 +35,7 @@ def axis_over(values: Iterable[float], *, most: int = 5) -> Axis:
 
 def _round_step(rough: float) -> float:
     size = 10.0 ** math.floor(math.log10(rough))
-    return next(size * k for k in (1, 2, 2.5, 5, 10) if size * k >= rough - 1e-12)
+    return next(size * k for k in (1, 2, 2.5, 5, 10) if size * k >= rough * (1 - 1e-9))
 
 
 def usd(amount: float | None) -> str:
