@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, cast
+from typing import Annotated
 
 import typer
 
@@ -10,7 +10,6 @@ from model_training.cli.console import out, print_json, print_table, when_short
 from model_training.client.client import Client
 
 PAGE = 1000
-SHOWN = 40
 
 
 def audit(
@@ -24,7 +23,7 @@ def audit(
     limit: Annotated[int, typer.Option("--limit", "-n", min=1, max=PAGE, help="How many at most.")] = 50,
     as_json: Annotated[bool, typer.Option("--json", help="For programs.")] = False,
 ) -> None:
-    """Show who changed what, newest first."""
+    """Show who changed what, newest first; `--json` has the values before and after."""
     with Client() as client:
         page = client.audit.list(
             after=after, limit=limit, actor=actor, action=action, target=target, project=project
@@ -33,14 +32,14 @@ def audit(
         print_json(page)
         return
     print_table(
-        ("to what", "what", "when", "who", "how"),
+        ("to what", "what", "when", "who", "fields"),
         (
             (
                 entry.target,
                 entry.action,
                 when_short(entry.at),
                 entry.actor_name or entry.actor,
-                _short(entry.data),
+                ", ".join(entry.data),
             )
             for entry in page.data
         ),
@@ -48,15 +47,3 @@ def audit(
     )
     if page.has_more:
         out.print(f"More: mt audit --after {page.last_id}")
-
-
-def _short(data: dict[str, Any]) -> str:
-    text = ", ".join(f"{name} {_value(value)}" for name, value in data.items())
-    return text if len(text) <= SHOWN else text[: SHOWN - 1] + "…"
-
-
-def _value(value: Any) -> str:
-    if isinstance(value, list) and len(cast("list[Any]", value)) == 2:
-        before, after = cast("list[Any]", value)
-        return f"{before} → {after}"
-    return str(value)
