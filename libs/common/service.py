@@ -40,7 +40,13 @@ Lifespan = Callable[[FastAPI], AbstractAsyncContextManager[None]]
 
 _REQUEST_ID = re.compile(r"[A-Za-z0-9_.:-]{1,128}")
 
-REQUESTS = Counter("mt_http_requests_total", "Requests answered.", ["service", "method", "route", "status"])
+REQUESTS = Counter(
+    "mt_http_requests_total",
+    "Requests answered; probes and scrapes are not counted.",
+    ["service", "method", "route", "status"],
+)
+PROBES = frozenset({"/healthz", "/readyz", "/metrics"})
+"""Asked by machines all the time: counted, they would hide what people meet, and a slow start would look like an outage."""
 LATENCY = Histogram(
     "mt_http_request_seconds", "Time until the response began.", ["service", "method", "route"]
 )
@@ -124,13 +130,17 @@ class Observer:
             if message["type"] == "http.response.start":
                 MutableHeaders(scope=message)["x-request-id"] = request_id
                 protect(scope["path"], message["headers"])
-                route = getattr(scope.get("route"), "path", "unmatched")
-                REQUESTS.labels(self._service, scope["method"], route, message["status"]).inc()
-                LATENCY.labels(self._service, scope["method"], route).observe(time.perf_counter() - started)
+                if scope["path"] not in PROBES:
+                    self._count(scope, message["status"], time.perf_counter() - started)
             await send(message)
 
         with structlog.contextvars.bound_contextvars(request_id=request_id):
             await self._app(scope, receive, observed)
+
+    def _count(self, scope: Scope, status: int, seconds: float) -> None:
+        route = getattr(scope.get("route"), "path", "unmatched")
+        REQUESTS.labels(self._service, scope["method"], route, status).inc()
+        LATENCY.labels(self._service, scope["method"], route).observe(seconds)
 
 
 def server(app: FastAPI, url: str) -> uvicorn.Server:
