@@ -208,6 +208,7 @@ def test_indexes_hold_the_same_passages_and_vectors(drill: Drill, restored: Plac
     assert [json.dumps(one) for one in _points(restored.home.root, index)] == drill.passages
 
 
+@pytest.mark.slow  # a second gateway
 def test_the_restored_platform_serves_with_the_old_keys(
     drill: Drill, restored: Place, stores: Stores
 ) -> None:

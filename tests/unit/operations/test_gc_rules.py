@@ -63,7 +63,7 @@ def platforms(draw: st.DrawFn) -> tuple[Rows, Found, dict[str, dict[str, object]
     return rows, found, bodies
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=60, deadline=None)
 @given(platforms())
 def test_nothing_that_is_needed_goes(platform: tuple[Rows, Found, dict[str, dict[str, object]]]) -> None:
     rows, found, bodies = platform
@@ -87,7 +87,7 @@ def test_nothing_that_is_needed_goes(platform: tuple[Rows, Found, dict[str, dict
     assert not [name for name in gone.snapshots if name.partition("-")[0] in rows.indexes]
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=60, deadline=None)
 @given(platforms())
 def test_nothing_fresh_goes_and_what_goes_is_there(
     platform: tuple[Rows, Found, dict[str, dict[str, object]]],
@@ -108,7 +108,7 @@ def test_nothing_fresh_goes_and_what_goes_is_there(
     assert garbage(rows, found, RETENTION) == gone, "asked again, the same"
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=40, deadline=None)
 @given(platforms())
 def test_what_is_left_after_a_clean_up_is_clean(
     platform: tuple[Rows, Found, dict[str, dict[str, object]]],
