@@ -42,7 +42,7 @@ class RunningDashboard:
 
 @contextmanager
 def running_dashboard(gateway_url: str, key: str = "k", **environment: str) -> Iterator[RunningDashboard]:
-    """A dashboard process that is ready; it is stopped afterwards."""
+    """A dashboard process that is ready; it is killed afterwards."""
     url = f"http://127.0.0.1:{free_ports(1)}"
     with tempfile.TemporaryDirectory(prefix="mt-dashboard-") as home:
         settings = {
@@ -61,7 +61,7 @@ def running_dashboard(gateway_url: str, key: str = "k", **environment: str) -> I
             _wait_ready(process, url, log)
             yield RunningDashboard(url, process)
         finally:
-            process.terminate()
+            process.kill()  # it keeps nothing, and would wait five seconds for browsers to leave
             process.wait(timeout=60)
 
 

@@ -62,6 +62,7 @@ class StandIn:
     def stop(self) -> None:
         """Go away, as a gateway does that is restarted; streams break."""
         if self._server is not None:
+            self._server._server.force_exit = True  # open streams break off; nobody waits for them
             self._server.stop()
             self._server = None
 
