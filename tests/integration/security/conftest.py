@@ -6,7 +6,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -49,9 +49,14 @@ class World:
     marks: list[str] = field(default_factory=list[str])
     """What no answer to the attacker may hold."""
 
-    def http(self, key: str | None = None) -> httpx.Client:
-        """A client with a key; the attacker's by default."""
-        return self.gateway.http(key or self.attacker)
+    clients: dict[str, httpx.Client] = field(default_factory=dict[str, httpx.Client])
+
+    def http(self, key: str | None = None) -> AbstractContextManager[httpx.Client]:
+        """A client with a key, the attacker's by default. It is kept: making one takes longer than most attempts."""
+        key = key or self.attacker
+        if key not in self.clients:
+            self.clients[key] = self.gateway.http(key)
+        return nullcontext(self.clients[key])
 
 
 @pytest.fixture(scope="session")
