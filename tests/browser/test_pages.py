@@ -42,7 +42,7 @@ PAGES = {
     "monitoring": ("/monitoring", "CanaryChanged"),
     "monitoring-quality": ("/monitoring?tab=quality", "as accepted"),
     "monitoring-resources": ("/monitoring?tab=resources", "NVIDIA L4"),
-    "settings": ("/settings", "Settings"),
+    "settings": ("/settings", "API keys"),
 }
 """By name of its picture: the address, and a text that shows that the page is whole."""
 
