@@ -41,7 +41,7 @@ def empty_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         (["train", "--set", "learning_rate=-1"], 1, "learning_rate = '-1'", ""),
         (["train", "--set", "lerning_rate=1"], 1, "lerning_rate", "learning_rate"),
         (["evaluate", "--config", "nowhere.yaml"], 1, "nowhere.yaml", ""),
-        (["up", "--port-base", "99999"], 1, "--port-base 99999 must be a number between 1 and 65528", ""),
+        (["up", "--port-base", "99999"], 1, "--port-base 99999 must be a number between 1 and 65527", ""),
     ],
 )
 def test_complaints_are_sentences(arguments: list[str], code: int, message: str, hint: str) -> None:
