@@ -21,12 +21,8 @@ SECRETS_DIR = "/run/secrets"
 """Where Docker and our Kubernetes manifests mount secrets; `MT_SECRETS_DIR` names another folder."""
 
 
-class PlatformSettings(BaseSettings):
-    """Settings from `MT_…` environment variables; an empty one counts as not set. Times end in `_s` and are in seconds.
-
-    What the environment does not say is read from files of `SECRETS_DIR`, one a variable and named as it is, in lower case:
-    `/run/secrets/mt_database_url`. So a secret stands in no process's environment.
-    """
+class HomeSettings(BaseSettings):
+    """Settings from `MT_…` environment variables; an empty one counts as not set. For a process that talks to nobody."""
 
     model_config = SettingsConfigDict(
         env_prefix="MT_", env_ignore_empty=True, frozen=True, extra="ignore", protected_namespaces=()
@@ -36,6 +32,15 @@ class PlatformSettings(BaseSettings):
         default=Path("~/.local/share/model-training").expanduser(),
         description="Data directory of the platform.",
     )
+
+
+class PlatformSettings(HomeSettings):
+    """What a service needs besides. Times end in `_s` and are in seconds.
+
+    What the environment does not say is read from files of `SECRETS_DIR`, one a variable and named as it is, in lower case:
+    `/run/secrets/mt_database_url`. So a secret stands in no process's environment.
+    """
+
     model_dir: Path = Field(
         default=Path("~/.cache/model-training/models").expanduser(),
         description="Where prepared base models lie; one directory a model.",

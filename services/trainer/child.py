@@ -12,7 +12,7 @@ from typing import Any
 from libs.common.jobs.child import ChildContext, run_child
 from services.trainer.domain import TrainOrder
 from services.trainer.launch import read_shape, run
-from services.trainer.settings import TrainerSettings
+from services.trainer.settings import LaunchSettings
 
 STARTED = time.monotonic()
 """Before the imports, which take longer than a small job's steps."""
@@ -55,7 +55,7 @@ def prepare_process(config: Mapping[str, Any]) -> None:
 
 
 if __name__ == "__main__":
-    settings = TrainerSettings()  # pyright: ignore[reportCallIssue] (values come from the environment)
+    settings = LaunchSettings()
     shape = read_shape(settings)
     if shape.is_several:
         run(shape, settings.home)

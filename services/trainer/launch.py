@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from libs.common.jobs.child import ORPHANED, Lines
-from services.trainer.settings import TrainerSettings
+from services.trainer.settings import LaunchSettings
 
 ORDER, SOCKET, SHARDING = "MT_TEAM_ORDER", "MT_TEAM_SOCKET", "MT_TEAM_SHARDING"
 """What the processes are told by their environment: files of the order and of the socket, and how the model is held."""
@@ -50,7 +50,7 @@ class Shape:
         return self.processes * self.nodes > 1
 
 
-def read_shape(settings: TrainerSettings) -> Shape:
+def read_shape(settings: LaunchSettings) -> Shape:
     """What the settings ask for on this machine.
 
     Raises:

@@ -1,4 +1,4 @@
-"""Settings of the trainer, from `MT_…` environment variables, read in `main`, in `launch` and in `node`."""
+"""Settings of the trainer, from `MT_…` environment variables, read in `main`, in `child` and in `node`."""
 
 from __future__ import annotations
 
@@ -6,10 +6,10 @@ from typing import Literal
 
 from pydantic import Field
 
-from libs.common.settings import PlatformSettings
+from libs.common.settings import HomeSettings, PlatformSettings
 
 
-class TrainerSettings(PlatformSettings):
+class LaunchSettings(HomeSettings):
     """How many processes train one job, and where. What a job learns does not depend on it: see `recipe.team`."""
 
     trainer_processes: int = Field(
@@ -30,3 +30,7 @@ class TrainerSettings(PlatformSettings):
         default="",
         description="A name that this training has on all its machines, and no other training has.",
     )
+
+
+class TrainerSettings(LaunchSettings, PlatformSettings):
+    """What the worker needs. Its child is told no address and no secret: it reads `LaunchSettings` alone."""

@@ -194,5 +194,5 @@ def test_an_interrupted_cluster_is_made_again_also_where_paths_are_long(base: Pa
 
 
 def test_port_base_out_of_range_is_refused(base: Path) -> None:
-    with pytest.raises(UserError, match="--port-base 65535 must be a number between 1 and 65528"):
+    with pytest.raises(UserError, match="--port-base 65535 must be a number between 1 and 65527"):
         Options(home=base, port_base=65_535).check()
