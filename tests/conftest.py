@@ -4,19 +4,23 @@ from __future__ import annotations
 
 import os
 import socket
+import sys
 import tempfile
+import threading
 import uuid
 from collections.abc import Generator, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass
 from itertools import count
 from pathlib import Path
+from typing import Any
 
 import pytest
 from sqlalchemy import create_engine, make_url, text
 
 from libs.common.db.engine import Database
 from libs.common.db.tables import ProjectRow
+from libs.common.models.loading import LOADING
 from libs.common.settings import PlatformSettings
 from migrations.upgrade import upgrade
 from model_training.embedded import postgres, valkey
@@ -66,6 +70,33 @@ class Stores:
             "MT_KEY_PEPPER": "pepper-" * 6,
             "MT_LEASE_S": str(self.settings.lease_s),
         }
+
+
+@pytest.fixture(autouse=True)
+def tied_models() -> Iterator[None]:
+    """Two models that are read at once leave every later one of the process untied (see `LOADING`). What a test reads itself
+    waits for a service that still runs in this process; the services' own threads are on their own, and a leak is told
+    by the test that made it."""
+    _read_one_at_a_time()
+    yield
+    if transformers := sys.modules.get("transformers.modeling_utils"):
+        with LOADING:
+            assert transformers.PreTrainedModel.tie_weights.__name__ == "tie_weights"
+
+
+def _read_one_at_a_time() -> None:
+    transformers = sys.modules.get("transformers.modeling_utils")
+    if transformers is None or hasattr(transformers.PreTrainedModel, "read_alone"):
+        return
+    read = transformers.PreTrainedModel.from_pretrained.__func__
+
+    def waiting(cls: Any, *args: Any, **options: Any) -> Any:
+        is_test = threading.current_thread() is threading.main_thread()
+        with LOADING if is_test else nullcontext():
+            return read(cls, *args, **options)
+
+    transformers.PreTrainedModel.from_pretrained = classmethod(waiting)
+    transformers.PreTrainedModel.read_alone = True
 
 
 @pytest.fixture(scope="session")

@@ -24,6 +24,7 @@ import structlog
 from numpy.typing import NDArray
 
 from libs.common.errors import InvalidInput, Unavailable
+from libs.common.models.loading import LOADING
 from services.rag.domain.search import EmbedderStamp
 
 log = structlog.get_logger(__name__)
@@ -113,7 +114,8 @@ class SentenceTransformersEmbedder:
         from sentence_transformers import SentenceTransformer
 
         torch.set_num_threads(self._threads)
-        model: Any = SentenceTransformer(str(self._directory), device="cpu", local_files_only=True)
+        with LOADING:
+            model: Any = SentenceTransformer(str(self._directory), device="cpu", local_files_only=True)
         dimension: int = model.get_embedding_dimension()
         model.encode(["warm up"], show_progress_bar=False)
         self._model = model
@@ -234,7 +236,8 @@ class CrossEncoders:
         os.environ["HF_HUB_OFFLINE"] = "1"
         from sentence_transformers import CrossEncoder
 
-        return CrossEncoder(str(directory), device="cpu", local_files_only=True)
+        with LOADING:
+            return CrossEncoder(str(directory), device="cpu", local_files_only=True)
 
 
 def make_embedder(name: str, model_dir: Path, *, threads: int = 2) -> SentenceTransformersEmbedder:

@@ -22,7 +22,9 @@ from model_training.config.templates import TEMPLATE_NAMES
 from model_training.contracts.chat import ChatMessage
 
 TOKENIZER = tiny_tokenizer()
-CONTENT = st.text(alphabet="Question:Answer ab(),\n é<>", min_size=1, max_size=40)
+CONTENT = st.text(alphabet="Question:Answer ab(),\n é<>", min_size=1, max_size=40).filter(
+    lambda text: "<bos>" not in text  # read as the token that it names, as transformers and vLLM do
+)
 
 
 @given(
