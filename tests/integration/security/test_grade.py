@@ -21,7 +21,7 @@ from typing import Any
 import httpx
 import pytest
 
-from tests.conftest import ROOT, Stores
+from tests.conftest import ROOT, Stores, scratch_database
 from tests.integration.gateway.conftest import NEIGHBOURS
 from tests.integration.security.conftest import World, assert_refused
 
@@ -115,16 +115,20 @@ def host(world: World, stores: Stores) -> Iterator[Host]:
     """An evaluator behind the gateway, and things that only the sandbox keeps from its programs."""
     base = int(world.gateway.url.rpartition(":")[2])
     url = f"http://127.0.0.1:{base + NEIGHBOURS.index('EVALUATOR')}"
-    environment = {
-        **os.environ,
-        **stores.environment,
-        "MT_EVALUATOR_URL": url,
-        "MT_GATEWAY_URL": world.gateway.url,
-    }
     with (
+        scratch_database(
+            stores.settings.database_url
+        ) as empty,  # evaluations that others left are not for it
         tempfile.TemporaryDirectory(prefix="mt-grade-") as name,
         socket.create_server(("127.0.0.1", 0)) as listener,
     ):
+        environment = {
+            **os.environ,
+            **stores.environment,
+            "MT_DATABASE_URL": empty,
+            "MT_EVALUATOR_URL": url,
+            "MT_GATEWAY_URL": world.gateway.url,
+        }
         folder = Path(name)
         folder.chmod(0o777)
         (folder / "canary").write_text(str(SECRET), encoding="utf-8")
@@ -140,7 +144,7 @@ def host(world: World, stores: Stores) -> Iterator[Host]:
                 yield made
         finally:
             process.terminate()
-            assert process.wait(timeout=60) in (0, -signal.SIGTERM)
+            assert process.wait(timeout=180) in (0, -signal.SIGTERM)
 
 
 def _await_ready(process: subprocess.Popen[bytes], url: str, log: Path) -> None:
