@@ -78,6 +78,7 @@ def promtool_case(rule: Rule, case: Case, *, fires: bool) -> dict[str, Any]:
     }
 
 
+@pytest.mark.slow
 @needs_promtool
 def test_prometheus_fires_and_does_not(tmp_path: Path) -> None:
     (tmp_path / "rules.yml").write_text(bare_rules(), encoding="utf-8")
