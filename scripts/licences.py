@@ -30,6 +30,7 @@ LOOKED_AT = {
     "certifi": "MPL-2.0: a list of certificates, unchanged",
     "tqdm": "MPL-2.0 and MIT, unchanged",
     "hypothesis": "MPL-2.0: tests only",
+    "axe-playwright-python": "MIT, says its licence file; carries axe-core, MPL-2.0: tests only",
     "bidict": "MPL-2.0: of the dashboard's connection, unchanged",
     "docutils": "public domain; the parts under the GPL are tools that the dashboard's library does not use",
     "orjson": "MPL-2.0 and Apache-2.0 or MIT, unchanged",
