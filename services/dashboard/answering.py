@@ -86,7 +86,12 @@ class Run:
         """Be told of every change, some times a second at most, and now. The answer ends that."""
         self._listeners.append(listener)
         listener(self)
-        return lambda: listener in self._listeners and self._listeners.remove(listener)  # type: ignore[func-returns-value]
+
+        def end() -> None:
+            if listener in self._listeners:
+                self._listeners.remove(listener)
+
+        return end
 
     def changed(self) -> None:
         """Tell the listeners soon."""

@@ -33,4 +33,4 @@ class LaunchSettings(HomeSettings):
 
 
 class TrainerSettings(LaunchSettings, PlatformSettings):
-    """What the worker needs. Its child is told no address and no secret: it reads `LaunchSettings` alone."""
+    """What the worker needs. Its child reads `LaunchSettings` alone: it needs no address and no secret."""

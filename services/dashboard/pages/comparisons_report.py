@@ -8,7 +8,13 @@ from functools import partial
 from nicegui import ui
 
 from model_training.client import Client
-from model_training.contracts.comparisons import ArmResult, ComparisonReport, Deployment, PairResult
+from model_training.contracts.comparisons import (
+    ArmResult,
+    ComparisonReport,
+    Deployment,
+    PairResult,
+    ReportFormat,
+)
 from services.dashboard.app import View
 from services.dashboard.layout import heading
 from services.dashboard.parts import show
@@ -17,7 +23,7 @@ from services.dashboard.views.scales import p_value, points, rate_words, usd
 
 PRIMARY = "correct"
 CONFIDENCE = {"high": ("confidence: high", "good"), "moderate": ("confidence: moderate", "info")}
-EXPORTS = {
+EXPORTS: dict[ReportFormat, str] = {
     "html": "Report for people",
     "md": "For a pull request",
     "json": "For programs",
@@ -222,9 +228,9 @@ def _findings(report: ComparisonReport) -> None:
 
 
 def _exports(view: View, comparison_id: str) -> None:
-    async def save(fmt: str) -> None:
+    async def save(fmt: ReportFormat) -> None:
         def ask(client: Client) -> bytes:
-            return client.comparisons.report(comparison_id, fmt)  # type: ignore[arg-type]
+            return client.comparisons.report(comparison_id, fmt)
 
         content = await view.attempt(ask)
         if content is not None:

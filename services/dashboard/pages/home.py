@@ -16,6 +16,7 @@ from services.dashboard.layout import heading
 from services.dashboard.parts import answers, job_parts, show, states
 
 SHOWN_ALERTS = 4
+CONFIDENCES: dict[str, show.Tone] = {"high": "good", "moderate": "warn"}
 STARTS = (
     ("Learn a library", "Build a data set from an installed package, train on it, and see whether that was worth it.",
      "school", "/data/learn"),
@@ -95,15 +96,13 @@ def _verdict(found: Comparison | None) -> None:
         )
         return
     verdict = found.report.verdict
-    show.pill(f"confidence: {verdict.confidence.replace('_', ' ')}", _tone(verdict.confidence))()
+    show.pill(
+        f"confidence: {verdict.confidence.replace('_', ' ')}", CONFIDENCES.get(verdict.confidence, "")
+    )()
     title = f"Deploy: {verdict.recommended}" if verdict.recommended else "Cannot tell yet"
     show.link(title, f"/comparisons/{found.id}")().classes("h3")
     ui.label(verdict.reason).classes("small wrap")
     show.moment(found.created_at)().classes("soft small")
-
-
-def _tone(confidence: str) -> show.Tone:
-    return {"high": "good", "moderate": "warn"}.get(confidence, "")  # type: ignore[return-value]
 
 
 def _alerts(page: Page[Alert]) -> None:

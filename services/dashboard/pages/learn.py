@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from functools import cache
 from importlib.metadata import packages_distributions
+from typing import Any
 
 from nicegui import ui
 
@@ -131,7 +132,7 @@ class _Progress:
             else:
                 self._result(self._build.report)
 
-    def _result(self, report: dict[str, object]) -> None:
+    def _result(self, report: dict[str, Any]) -> None:
         sizes = (
             ("training rows", "rows"),
             ("tasks that run code", "tasks"),
@@ -139,7 +140,7 @@ class _Progress:
             ("passages", "chunks"),
         )
         show.tiles([(name, f"{report[key]:,}") for name, key in sizes])
-        for note in report.get("notes") or ():  # type: ignore[attr-defined]
+        for note in report.get("notes") or ():
             ui.label(str(note)).classes("notice warn")
         if self._build.pipeline is not None:
             show.link("It is under way", f"/jobs/{self._build.pipeline}")()
