@@ -156,7 +156,8 @@ def test_no_answer_is_lost_or_mixed_up(
     assert tally.wrong == []
     assert tally.whole >= CLIENTS / 2
     assert tally.left >= CLIENTS / 8
-    assert end < 1.1 * warm + 50 * 2**20
+    if rounds is None:  # two rounds warm nothing up
+        assert end < 1.1 * warm + 50 * 2**20
     wait_until(lambda: all(value == 0.0 for value in load(served)))
 
 

@@ -321,9 +321,8 @@ def test_bad_requests_are_answered_clearly(rag: RagProcess, index: JobRow) -> No
 
 def test_it_stays_small_and_counts_what_it_does(rag: RagProcess, index: JobRow) -> None:
     memory = psutil.Process(rag.process.pid).memory_full_info()
-    assert (
-        memory.uss < 900e6
-    )  # its own: code of libraries mapped from disk is shared with every process that has them
+    # Its own alone: code of libraries mapped from disk is shared with every process that has them.
+    assert memory.uss < 1.2e9
     metrics = httpx.get(f"{rag.url}/metrics").text
     assert 'mt_rag_search_seconds_count{mode="hybrid"}' in metrics
     assert "mt_rag_packed_passages_count" in metrics
