@@ -15,6 +15,7 @@ import asyncio
 import json
 import os
 import platform
+import random
 import subprocess
 import sys
 import time
@@ -36,6 +37,10 @@ from model_training.embedded.ports import free_port
 
 ROOT = Path(__file__).parent.parent
 PARTS_OF_IT = ("submissions", "watchers", "queue_to_start", "chat")
+ARRIVALS_PER_S = (75, 150, 225)
+"""Submissions a second that come at random times, whether or not earlier ones are answered."""
+
+ARRIVING_S = 15.0
 ROW = {"messages": [{"role": "user", "content": "What is 1 + 1?"}, {"role": "assistant", "content": "2"}]}
 CHAT = {"model": MODEL, "messages": [{"role": "user", "content": "What is 1 + 1?"}], "max_tokens": 8}
 
@@ -97,11 +102,18 @@ async def submissions(bench: Bench, count: int, clients: int) -> dict[str, Any]:
         seconds = await _gather(count, clients, lambda: _post(client, "/v1/fine_tuning/jobs", body))
         wall = time.perf_counter() - started
         taken, cores = meter.seconds(), meter.share()
+        arriving = {
+            f"at_{rate}_per_s": await _arriving(rate, lambda: _post(client, "/v1/fine_tuning/jobs", body))
+            for rate in ARRIVALS_PER_S
+        }
     platform_s = sum(seconds for name, seconds in taken.items() if name != "load_generator")
     figures = {
         "clients": clients,
         "per_s": round(count / wall, 1),
         **_quantiles(seconds),
+        # Clients that wait for their answer before they ask again: their mean time is clients / rate, whatever is served.
+        "mean_ms": round(1000 * clients * wall / count, 2),
+        "arriving": arriving,
         "cpu_ms_each": {name: round(1000 * seconds / count, 2) for name, seconds in taken.items()},
         "cores_used": cores,
         # What the same processor time would do if clients lived on another machine; a bound, not a measurement.
@@ -294,6 +306,23 @@ async def _gather(count: int, clients: int, request: Any) -> list[float]:
 
     await asyncio.gather(*(work() for _ in range(clients)))
     return seconds
+
+
+async def _arriving(rate: int, request: Any) -> dict[str, float]:
+    """Submissions as a Poisson process; seconds count from the time at which each was due."""
+    dice = random.Random(rate)
+    due, began = 0.0, time.perf_counter()
+    seconds: list[float] = []
+
+    async def one(at: float) -> None:
+        await request()
+        seconds.append(time.perf_counter() - began - at)
+
+    async with asyncio.TaskGroup() as sent:
+        while (due := due + dice.expovariate(rate)) < ARRIVING_S:
+            await asyncio.sleep(max(0.0, began + due - time.perf_counter()))
+            sent.create_task(one(due))
+    return {"answered_per_s": round(len(seconds) / (time.perf_counter() - began), 1), **_quantiles(seconds)}
 
 
 def _quantiles(seconds: list[float]) -> dict[str, float]:
