@@ -18,6 +18,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import IO, Any, Literal, NoReturn
 
+from libs.common import tracing
 from libs.common.errors import JobFailure, JobStopped
 from libs.common.jobs.failures import failure_of
 from libs.common.jobs.storable import storable
@@ -138,11 +139,12 @@ def run_child(work: Work) -> NoReturn:
     order = worker.read()
     if order is None:
         os._exit(ORPHANED)
-    context = ChildContext(json.loads(order), stream)
+    given = json.loads(order)
+    context = ChildContext(given, stream)
     threading.Thread(target=context.obey, args=(worker,), daemon=True).start()
     try:
         context.workdir.mkdir(parents=True, exist_ok=True)
-        context.finish({"type": "result", "data": work(context)})
+        context.finish({"type": "result", "data": _traced(work, context, given.get("traceparent"))})
     except JobStopped:
         context.finish({"type": "stopped"})
     except BaseException as error:
@@ -151,7 +153,17 @@ def run_child(work: Work) -> NoReturn:
         failure = failure_of(error)
         context.finish({"type": "failure", "error": failure.as_dict(), "retry": failure.retry})
     sys.stderr.flush()
+    tracing.flush()
     os._exit(0)  # a library's threads must not keep the process alive after its last word
+
+
+def _traced(work: Work, context: ChildContext, parent: str | None) -> dict[str, Any]:
+    if parent is None:
+        return work(context)
+    package = sys.modules["__main__"].__package__ or "child"
+    tracing.begin(package.rpartition(".")[2])
+    with tracing.span("child", parent, {"mt.job.id": context.job_id, "mt.job.attempt": context.attempt}):
+        return work(context)
 
 
 def _claim_stdout() -> IO[str]:

@@ -12,6 +12,7 @@ from typing import Any
 import structlog
 from sqlalchemy.orm import Session
 
+from libs.common import tracing
 from libs.common.db.tables import JobRow, PipelineStepRow
 from libs.common.errors import JobFailure, PlatformError
 from libs.common.jobs import events, transitions
@@ -143,7 +144,7 @@ class Turn:
         results = {s.name: s.result or {} for s in self._in(StepState.SUCCEEDED)}
         body = substitute(step.spec, lookup_in(self._pipeline.spec["files"], results))
         try:
-            with self._session.begin_nested():
+            with self._session.begin_nested(), tracing.continued(self._pipeline.traceparent):
                 started = start(self._session, self._pipeline, step, body)
         except PlatformError as error:
             if error.status not in TRY_LATER:

@@ -19,6 +19,7 @@ from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.orm import Session
 
+from libs.common import tracing
 from libs.common.db.engine import Database
 from libs.common.db.tables import JobMetricRow, JobRow
 from libs.common.errors import LeaseLost
@@ -135,9 +136,14 @@ class JobRunner:
             return False
         kind = self._handler.kind.value
         job = held.job
-        with structlog.contextvars.bound_contextvars(job_id=job.id), RUNNING.labels(kind).track_inprogress():
+        with (
+            structlog.contextvars.bound_contextvars(job_id=job.id),
+            RUNNING.labels(kind).track_inprogress(),
+            _traced(job) as note,
+        ):
             started = time.monotonic()
             outcome = self._outcome(held)
+            note("mt.job.outcome", outcome)
             SECONDS.labels(kind).observe(time.monotonic() - started)
             ENDED.labels(kind, outcome).inc()
             log.info("attempt_ended", outcome=outcome, attempt=job.attempt)
@@ -249,6 +255,7 @@ class JobRunner:
             "spec": spec,
             "workdir": str(self._settings.home / "jobs" / job.id),
             "until": held.until,
+            "traceparent": tracing.context(),
         }
 
     def _limits(self) -> Limits:
@@ -344,3 +351,11 @@ class JobRunner:
                 return "failed"
             case _:
                 raise AssertionError(f"not a last message: {message}")
+
+
+def _traced(job: JobRow) -> contextlib.AbstractContextManager[tracing.Note]:
+    """The attempt's span, in the trace of the request that made the job; before the first lies the wait in the queue."""
+    about = {"mt.job.id": job.id, "mt.job.kind": job.kind, "mt.job.attempt": job.attempt}
+    if job.attempt == 1 and job.queued_at is not None:
+        tracing.waited(f"queue {job.kind}", job.traceparent, job.queued_at, about)
+    return tracing.span(f"attempt {job.kind}", job.traceparent, about)

@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 import structlog
 from sqlalchemy.orm import Session
 
+from libs.common import tracing
 from libs.common.db.tables import JobRow, Json, SweepRunRow
 from libs.common.errors import JobFailure, PlatformError
 from libs.common.jobs import events, sweep_rules, transitions
@@ -204,7 +205,7 @@ class Turn:
 
     def _start_run(self, run: SweepRunRow, start: Start) -> bool:
         try:
-            with self._session.begin_nested():
+            with self._session.begin_nested(), tracing.continued(self._sweep.traceparent):
                 job = start(self._session, self._sweep, run)
         except PlatformError as error:
             if error.status not in TRY_LATER:

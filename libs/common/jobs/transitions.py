@@ -13,6 +13,7 @@ from sqlalchemy import Boolean, String, bindparam, func, select, text
 from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.orm import Session
 
+from libs.common import tracing
 from libs.common.db.tables import JobRow, OutboxRow, ProjectRow
 from libs.common.errors import IllegalTransition, LeaseLost, NotFound
 from libs.common.ids import JOB_PREFIX, new_id
@@ -72,6 +73,7 @@ def create(
         "pipeline_id": pipeline_id,
         "input_hash": input_hash,
         "created_by": created_by,
+        "traceparent": tracing.context(),
         # The keeper's drivers find theirs by themselves.
         "rings": kind not in DRIVEN,
         "data": {"state": S.QUEUED.value},
@@ -94,15 +96,16 @@ _CREATE = select(JobRow).from_statement(
         )
         insert into jobs (
             id, project_id, kind, state, spec, metadata, max_attempts, last_sequence, priority, pipeline_id, input_hash,
-            created_by, queued_at, rung_at
+            created_by, traceparent, queued_at, rung_at
         ) values (
             :id, :project_id, :kind, 'queued', :spec, :meta, :max_attempts, 1, :priority, :pipeline_id, :input_hash,
-            :created_by, clock_timestamp(), case when :rings then clock_timestamp() end
+            :created_by, :traceparent, clock_timestamp(), case when :rings then clock_timestamp() end
         ) returning *
     """).bindparams(
         bindparam("id", type_=String),
         bindparam("kind", type_=String),
         bindparam("created_by", type_=String),
+        bindparam("traceparent", type_=String),
         bindparam("rings", type_=Boolean),
         bindparam("spec", type_=JSONB),
         bindparam("meta", type_=JSONB),

@@ -12,6 +12,7 @@ import structlog
 from celery.worker import state as celery_state
 from fastapi import FastAPI
 
+from libs.common import tracing
 from libs.common.db.engine import Database
 from libs.common.jobs.queue import TASK, make_celery
 from libs.common.jobs.runner import JobHandler, JobRunner
@@ -34,6 +35,7 @@ def run_worker(
         url: where it listens.
     """
     database.end_idle_transactions(settings.lease_s)
+    tracing.begin(app.title)
     try:
         if settings.claim_one:
             _run_one(handler, settings, database)
@@ -41,6 +43,7 @@ def run_worker(
             _run_many(handler, app, settings, database, url)
     finally:
         database.close()
+        tracing.flush()
 
 
 def _run_one(handler: JobHandler, settings: PlatformSettings, database: Database) -> None:

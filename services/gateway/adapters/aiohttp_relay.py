@@ -7,6 +7,7 @@ from typing import Any
 
 import aiohttp
 
+from libs.common import tracing
 from libs.common.errors import Unavailable
 from services.gateway.ports import Relayed
 
@@ -42,7 +43,8 @@ class AiohttpRelay:
         assert self._session is not None, "open() comes first"
         try:
             # A redirect would carry the request, and the services' token, to wherever somebody points.
-            answer = await self._session.post(url, json=body, headers=headers, allow_redirects=False)
+            sent = {**headers, **tracing.headers()}
+            answer = await self._session.post(url, json=body, headers=sent, allow_redirects=False)
         except (aiohttp.ClientError, TimeoutError) as error:
             raise Unavailable(
                 "The model's service does not answer.", hint="`mt status` shows why."

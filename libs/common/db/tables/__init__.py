@@ -25,6 +25,7 @@ from libs.common.db.tables.monitoring import (
     LiveSampleRow,
     MetricHistoryRow,
     MetricSeriesRow,
+    ModelUsageRow,
 )
 from libs.common.db.tables.resources import (
     ArtifactRow,
@@ -66,6 +67,7 @@ __all__ = [
     "MetricSeriesRow",
     "ModelAliasRow",
     "ModelRow",
+    "ModelUsageRow",
     "OutboxRow",
     "PipelineStepRow",
     "ProjectRow",

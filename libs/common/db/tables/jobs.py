@@ -35,6 +35,7 @@ class JobRow(Base):
     pipeline_id: Mapped[str | None] = mapped_column(ForeignKey("jobs.id", ondelete="SET NULL"), index=True)
     input_hash: Mapped[str | None]
     created_by: Mapped[str | None]
+    traceparent: Mapped[str | None]
     created_at: Mapped[datetime] = mapped_column(server_default=func.now())
     queued_at: Mapped[datetime | None]
     rung_at: Mapped[datetime | None]

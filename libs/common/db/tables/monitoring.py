@@ -107,6 +107,15 @@ class MetricHistoryRow(Base):
     __table_args__ = (Index("ix_metric_history_age", "resolution_s", "at"),)
 
 
+class ModelUsageRow(Base):
+    """What a model, base or tuned, has used while it answered. `data` is a `contracts.monitoring.ModelUsage`."""
+
+    __tablename__ = "model_usage"
+    model: Mapped[str] = mapped_column(primary_key=True)
+    data: Mapped[Json]
+    updated_at: Mapped[datetime]
+
+
 class LiveSampleRow(Base):
     """What was measured of a live answer; its texts only where somebody has asked for them to be kept."""
 
