@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
 import gc
 import os
 import re
+import socket
 import threading
 import time
-from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
-from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext
-from typing import Any
+from collections.abc import Callable, Sequence
+from contextlib import AbstractAsyncContextManager
 
 import structlog
 import uvicorn
@@ -29,15 +30,18 @@ from starlette.middleware import Middleware
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from ulid import ULID
 
-from libs.common import problems, tracing
+from libs.common import problems
 from libs.common.headers import protect
-from libs.common.processes import METRICS_DIRECTORY, listening_socket
+from libs.common.processes import BEAT_S, METRICS_DIRECTORY, beat, listening_socket
 from libs.common.settings import host_of, port_of
 
 Ready = Callable[[], str | None]
 """Says why a process cannot serve yet, or None when it can."""
 
 Lifespan = Callable[[FastAPI], AbstractAsyncContextManager[None]]
+
+DRAIN_S = 5
+"""How long open requests may go on when a process is told to stop, unless its service says otherwise."""
 
 _REQUEST_ID = re.compile(r"[A-Za-z0-9_.:-]{1,128}")
 
@@ -61,6 +65,7 @@ def create_app(
     title: str | None = None,
     description: str = "",
     alive: Ready = lambda: None,
+    stopping: Callable[[], None] = lambda: None,
     middleware: Sequence[Middleware] = (),
 ) -> FastAPI:
     """An application with `/healthz`, `/readyz`, `/metrics` and the error handlers. Routes are added by the caller.
@@ -69,24 +74,20 @@ def create_app(
         name: the service's name, as it stands in logs and metrics.
         ready: asked by `/readyz`; the reason goes into a 503.
         alive: asked by `/healthz`; a reason means that the process is stuck and should be restarted.
+        stopping: called in the event loop as soon as the process is told to stop, before it waits for open requests: it ends
+            streams that would go on for ever.
         middleware: what else every request passes, outermost first.
     """
     app = FastAPI(
         title=title or name,
         description=description,
-        lifespan=_traced(name, lifespan),
+        lifespan=lifespan,
         version="0.1.0",
-        # Requests have spans where `libs.common.tracing` has begun; `Observer` counts and times them.
-        telemetry={
-            "metrics": False,
-            "logs": False,
-            "operation_spans": False,
-            "auto_configure": False,
-            "exclude": _is_probe,
-        },
+        telemetry={"tracing": False, "metrics": False, "logs": False},  # `Observer` counts and times
         middleware=[Middleware(Observer, service=name), *middleware],
     )
     problems.install(app)
+    app.state.stopping = stopping
 
     @app.get("/healthz", tags=["health"], summary="Is the process alive?", include_in_schema=False)
     def healthz() -> JSONResponse:
@@ -101,25 +102,6 @@ def create_app(
         return Response(generate_latest(_registry()), media_type=CONTENT_TYPE_LATEST)
 
     return app
-
-
-def _traced(name: str, lifespan: Lifespan | None) -> Lifespan:
-    """The lifespan with the process's tracing around it: begun where requests are served, so behind any fork."""
-
-    @asynccontextmanager
-    async def traced(app: FastAPI) -> AsyncGenerator[None]:
-        tracing.begin(name)
-        try:
-            async with lifespan(app) if lifespan else nullcontext():
-                yield
-        finally:
-            tracing.flush()
-
-    return traced
-
-
-def _is_probe(scope: Mapping[str, Any]) -> bool:
-    return scope.get("path") in PROBES
 
 
 def _registry() -> CollectorRegistry:
@@ -161,10 +143,7 @@ class Observer:
                     self._count(scope, message["status"], time.perf_counter() - started)
             await send(message)
 
-        known = {"request_id": request_id}
-        if trace := tracing.trace_id():
-            known["trace_id"] = trace
-        with structlog.contextvars.bound_contextvars(**known):
+        with structlog.contextvars.bound_contextvars(request_id=request_id):
             await self._app(scope, receive, observed)
 
     def _count(self, scope: Scope, status: int, seconds: float) -> None:
@@ -173,8 +152,33 @@ class Observer:
         LATENCY.labels(self._service, scope["method"], route).observe(seconds)
 
 
-def server(app: FastAPI, url: str) -> uvicorn.Server:
-    """A uvicorn server that listens where `url` says and logs through the process's own handlers."""
+class _Server(uvicorn.Server):
+    """Gives signs of life to whoever watches the process, and tells the application that it is about to stop."""
+
+    def __init__(self, config: uvicorn.Config, stopping: Callable[[], None]) -> None:
+        super().__init__(config)
+        self._stopping = stopping
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets)
+        self._beating = asyncio.create_task(_go_on_beating())
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        self._stopping()
+        await super().shutdown(sockets)
+
+
+async def _go_on_beating() -> None:
+    while True:
+        beat()
+        await asyncio.sleep(BEAT_S)
+
+
+def server(app: FastAPI, url: str, *, drain_s: int = DRAIN_S) -> uvicorn.Server:
+    """A uvicorn server that listens where `url` says and logs through the process's own handlers.
+
+    Told to stop, it takes no more connections and lets open requests go on for `drain_s` seconds.
+    """
     config = uvicorn.Config(
         app,
         host=host_of(url),
@@ -182,21 +186,22 @@ def server(app: FastAPI, url: str) -> uvicorn.Server:
         log_config=None,
         access_log=False,
         proxy_headers=False,  # nothing here asks where a request comes from
-        timeout_graceful_shutdown=5,
+        timeout_graceful_shutdown=drain_s,
     )
-    return uvicorn.Server(config)
+    return _Server(config, app.state.stopping)
 
 
-def serve(app: FastAPI, url: str, *, shared: bool = False) -> None:
+def serve(app: FastAPI, url: str, *, shared: bool = False, drain_s: int = DRAIN_S) -> None:
     """Run the application in this thread until SIGTERM or SIGINT.
 
     Args:
         shared: listen beside other processes of `libs.common.processes` on the same port.
+        drain_s: how long open requests may go on after that.
     """
     # What was imported and built stays; looking through it again and again would hold up requests for a tenth of a second.
     gc.collect()
     gc.freeze()
-    server(app, url).run(sockets=[listening_socket(url)] if shared else None)
+    server(app, url, drain_s=drain_s).run(sockets=[listening_socket(url)] if shared else None)
 
 
 class BackgroundServer:

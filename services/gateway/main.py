@@ -12,7 +12,6 @@ from fastapi import FastAPI
 from sqlalchemy.orm import configure_mappers
 from starlette.middleware import Middleware
 
-from libs.common import tracing
 from libs.common.artifacts import open_artifacts
 from libs.common.db.engine import Database
 from libs.common.egress import Egress
@@ -87,6 +86,9 @@ ROUTES = (
 IDLE_TRANSACTION_S = 60.0
 """No request leaves a transaction idle for as long; a gateway that is stopped in one gives its rows free then."""
 
+CLOSING_S = 7.0
+"""Beyond the time for open answers: connections and threads are closed in it."""
+
 POOL_SIZE = 12
 """Connections of each process; `libs.common.processes.MOST` processes leave room for the other services in PostgreSQL."""
 
@@ -117,11 +119,7 @@ def build(settings: GatewaySettings) -> FastAPI:
         files=FileService(settings.home, settings.max_file_bytes),
         artifacts=open_artifacts(settings),
         feeds=Feeds(database, listener),
-        http=httpx.Client(
-            headers={"Authorization": f"Bearer {token}"},
-            timeout=settings.chat_timeout_s,
-            auth=tracing.Carried(),
-        ),
+        http=httpx.Client(headers={"Authorization": f"Bearer {token}"}, timeout=settings.chat_timeout_s),
         relay=relay,
         config=runtime,
         keyring=keyring,
@@ -149,6 +147,7 @@ def build(settings: GatewaySettings) -> FastAPI:
         "gateway",
         ready=database.ready,
         lifespan=lifespan,
+        stopping=gateway.feeds.end,
         title="Model training",
         description=DESCRIPTION,
         middleware=[Middleware(Admission, gateway=gateway)],
@@ -170,9 +169,10 @@ def main() -> None:
     app.openapi()
     configure_mappers()
     run_processes(
-        lambda: serve(app, settings.gateway_url, shared=several),
+        lambda: serve(app, settings.gateway_url, shared=several, drain_s=settings.drain_s),
         settings.gateway_url,
         settings.gateway_processes,
+        stop_s=settings.drain_s + CLOSING_S,
     )
 
 

@@ -26,6 +26,11 @@ class GatewaySettings(PlatformSettings):
         default=["127.0.0.1", "localhost", "[::1]", "gateway"], description="Host headers that are answered."
     )
     chat_timeout_s: float = Field(default=600.0, gt=0, description="How long an answer may take.")
+    drain_s: int = Field(
+        default=5,
+        ge=0,
+        description="How long answers that are being written may go on when the gateway is told to stop.",
+    )
     sse_heartbeat_s: float = Field(
         default=10.0, gt=0, description="Silence after which a stream says that it lives."
     )

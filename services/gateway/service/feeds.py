@@ -80,6 +80,10 @@ class Feed:
             self.progress = news.progress
             self.progress_text = f"event: progress\ndata: {news.progress.model_dump_json()}\n\n"
         self.ended = news.ended and len(news.events) < BATCH
+        self.wake()
+
+    def wake(self) -> None:
+        """Have every watcher look."""
         self.changed.set()
         self.changed = asyncio.Event()
 
@@ -93,6 +97,13 @@ class Feeds:
         self._feeds: dict[str, Feed] = {}
         self._tasks: dict[str, asyncio.Task[None]] = {}
         self._joining = asyncio.Lock()
+        self._ending = False
+
+    def end(self) -> None:
+        """End every stream where it is, those to come too: the process is to stop. Watchers go on elsewhere from there."""
+        self._ending = True
+        for feed in self._feeds.values():
+            feed.wake()
 
     async def stream(self, job_id: str, sequence: int, heartbeat_s: float) -> AsyncGenerator[str]:
         """Everything after a sequence number as server-sent events: events, progress between them, `end` after the last."""
@@ -116,6 +127,8 @@ class Feeds:
                     yield feed.progress_text
                 if ended:
                     yield "event: end\ndata: {}\n\n"
+                    return
+                if self._ending:
                     return
                 try:
                     await asyncio.wait_for(changed.wait(), heartbeat_s)

@@ -19,6 +19,7 @@ from tests.integration.gateway.test_keys_and_projects import make_key, make_proj
 from tests.integration.jobs.helpers import wait
 
 NO_BROKER = {"MT_BROKER_URL": "redis://:x@127.0.0.1:1/0"}
+EVENTS = {"Accept": "text/event-stream"}
 
 
 @pytest.fixture(scope="module")
@@ -201,10 +202,17 @@ def test_a_stream_goes_on_at_another_replica_and_after_a_restart(
     seen += _read(alone, job_id, seen[-1], 1)
     alone.kill()
     step(pause=False)
-    with running_gateway(stores, NO_BROKER, port=int(alone.url.rpartition(":")[2])) as again:
+    long = NO_BROKER | {"MT_DRAIN_S": "3600"}
+    with running_gateway(stores, long, port=int(alone.url.rpartition(":")[2])) as again:
         assert again.url == alone.url
         seen += _read(again, job_id, seen[-1], 1)
-        again.kill()
+        with again.http() as http, http.stream("GET", f"/v1/jobs/{job_id}/events", headers=EVENTS) as stream:
+            lines = stream.iter_lines()
+            next(lines)
+            again.process.terminate()
+            # A stream that does not end by itself keeps nobody waiting for an hour.
+            assert not any("event: end" in line for line in lines)
+        again.process.wait(timeout=60)
     step(pause=True)
     seen += _read(gateway, job_id, seen[-1], 1)
     with database.session() as session:
@@ -216,7 +224,7 @@ def test_a_stream_goes_on_at_another_replica_and_after_a_restart(
 
 def _read(gateway: RunningGateway, job_id: str, last: int | None, count: int | None) -> list[int]:
     """Sequences from the stream: so many, or all until it ends."""
-    headers = {"Accept": "text/event-stream"} | ({"Last-Event-ID": str(last)} if last is not None else {})
+    headers = EVENTS | ({"Last-Event-ID": str(last)} if last is not None else {})
     seen: list[int] = []
     with gateway.http() as http, http.stream("GET", f"/v1/jobs/{job_id}/events", headers=headers) as stream:
         for line in stream.iter_lines():

@@ -114,6 +114,44 @@ def test_none_outlives_the_one_that_watches(
     wait_for(lambda: not any(psutil.pid_exists(pid) for pid in pids), "all to be gone")
 
 
+def test_a_process_that_hangs_without_dying_is_replaced(url: str) -> None:
+    with service(url, "2", "hang_s=2") as process:
+        wait_for(lambda: httpx.get(f"{url}/readyz").is_success, "the service")
+        victim = who(url)
+        os.kill(victim, signal.SIGSTOP)
+        wait_for(lambda: not psutil.pid_exists(victim), "the one that hangs to be gone")
+        assert victim not in reached(url, lambda seen: len(seen) >= 2)
+        assert process.poll() is None
+
+
+def test_what_is_being_written_is_finished_and_what_never_ends_is_left(url: str, tmp_path: Path) -> None:
+    until = tmp_path / "until"
+    with service(url, "2", "drain_s=300") as process:
+        wait_for(lambda: httpx.get(f"{url}/readyz").is_success, "the service")
+        with (
+            httpx.stream("GET", f"{url}/answer", params={"until": str(until)}, timeout=120) as answer,
+            httpx.stream("GET", f"{url}/events", timeout=120) as events,
+        ):
+            texts = answer.iter_text()
+            said = [next(texts)]
+            process.send_signal(signal.SIGTERM)
+            assert "".join(events.iter_text()) == "begun and left"
+            wait_for(lambda: refuses(url), "the port to close")
+            assert process.poll() is None, "the answer is still being written"
+            until.touch()
+            assert "".join([*said, *texts]) == "begun and ended"
+        assert process.wait(120) == 0
+
+
+def refuses(url: str) -> bool:
+    """Whether nobody listens there any more."""
+    try:
+        httpx.get(f"{url}/readyz", timeout=60)
+    except httpx.ConnectError:
+        return True
+    return False
+
+
 def test_a_process_that_gives_up_ends_the_service_with_its_code(url: str) -> None:
     with service(url, "2", "give-up") as process:
         assert process.wait(120) == 7
