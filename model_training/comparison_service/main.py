@@ -38,6 +38,7 @@ from model_training.contracts.comparisons import (
 )
 from model_training.contracts.files import FilePurpose
 from model_training.contracts.jobs import JobState
+from model_training.contracts.judges import JudgeSpec
 from model_training.contracts.models import ModelObject
 from model_training.errors import UserError
 from model_training.testing_service.main import prompt_of, resolve_model, suites_in, suites_of
@@ -141,6 +142,7 @@ def prepare(client: Client, config: ComparisonConfig) -> ComparisonCreate:
             wrong_answer_usd=config.wrong_answer_usd,
         ),
         profiles=[read_profile(path) for path in config.profiles],
+        judge=JudgeSpec(model=config.judge, items=config.judge_items) if config.judge else None,
         alpha=config.alpha,
         smallest_useful_difference=config.smallest_useful_difference,
         training_job=config.training_job or (tuned.job_id if tuned else None),
@@ -243,6 +245,8 @@ def _print(result: ComparisonResult) -> None:
         _print_answers(item)
     for bound in result.report.bounds:
         out.print(escape(bound.words), soft_wrap=True)
+    if result.report.judge is not None:
+        out.print(escape(result.report.judge.words), soft_wrap=True)
     verdict = result.verdict
     chosen = f"[bold]{verdict.recommended}[/] ({verdict.confidence}): " if verdict.recommended else ""
     out.print(f"{chosen}{escape(verdict.reason)}", soft_wrap=True)

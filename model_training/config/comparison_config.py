@@ -49,6 +49,11 @@ class ComparisonConfig(BaseConfig):
     """Look after each block, and stop once the verdict is settled. The risk of an error stays `alpha`."""
     budget_usd: float | None = Field(default=None, ge=0)
     """Start no further block once the answers have cost so much."""
+    judge: str | None = Field(default=None, min_length=1)
+    """A model that says which answers are clearer, more complete and more useful: a served one, or `external:NAME`. It is
+    shown beside the verdict and decides nothing."""
+    judge_items: int = Field(default=50, ge=1, le=1000)
+    """Items that the judge sees; with four arms each takes up to twelve calls."""
     base_model: str = "gemma-3-270m"
     """The base of all arms: a name of the catalogue or its hub id."""
     trained_model: str | None = Field(default=None, min_length=1)

@@ -10,6 +10,7 @@ from pydantic import ConfigDict, Field
 from model_training.contracts.base import WHOLE, Flag, Metadata, Name, Number, Reference, Reply, Seed, Wire
 from model_training.contracts.evaluations import ItemResult, Passages, PromptSpec, SuiteSpec
 from model_training.contracts.jobs import JobError, JobProgress, JobState
+from model_training.contracts.judges import JudgeReport, JudgeSpec
 from model_training.contracts.prices import Dollars, Prices
 
 Share = Annotated[Number, Field(ge=0, le=1)]
@@ -94,6 +95,9 @@ class ComparisonCreate(Wire):
     )
     budget_usd: Dollars | None = Field(
         default=None, description="Start no further block once the answers have cost so much."
+    )
+    judge: JudgeSpec | None = Field(
+        default=None, description="A model that compares the answers' quality, beside the verdict."
     )
     training_job: Reference | None = Field(
         default=None, description="Whose time and cost count for the tuned arms."
@@ -334,6 +338,8 @@ class ComparisonReport(Reply):
     retrieval: list[RetrievalQuality] = []
     looks: list[Look] = []
     """When the growing data were looked at; empty where that was not asked for."""
+    judge: JudgeReport | None = None
+    """What a model thinks of the answers' quality; it decides nothing."""
     leaked: list[str] = []
     """Items whose question was found in a passage that retrieval returned: then there is no verdict."""
 

@@ -38,7 +38,14 @@ def work(context: ChildContext) -> dict[str, Any]:
         gatherer = Gatherer(
             context, platform, plan.request, settings.comparator_poll_s, _shots(context.spec.get("shots", {}))
         )
-        found = compare(plan, gatherer, platform, machine=describe_machine, profiles=shipped_profiles())
+        found = compare(
+            plan,
+            gatherer,
+            platform,
+            machine=describe_machine,
+            profiles=shipped_profiles(),
+            kept=context.workdir / "judge.jsonl",
+        )
     context.progress(999, 1000, "Writing the report")
     report = found.report
     write_report(context.workdir, found, Pages(render_html, render_markdown))

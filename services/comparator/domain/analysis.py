@@ -133,6 +133,15 @@ def verdict_so_far(request: ComparisonCreate, arms: Sequence[Arm], seen: Looks) 
     return decide(case)
 
 
+def fair_items(arms: Sequence[Arm]) -> PairedItems:
+    """The items that all arms answered, with the arms that may be chosen.
+
+    Raises:
+        InvalidInput: the arms did not answer the same items, or none of them may be chosen.
+    """
+    return _paired(arms)[0]
+
+
 def _paired(arms: Sequence[Arm]) -> tuple[PairedItems, list[Arm]]:
     """The arms that may be chosen over the items that all answered, the bounds too, and the bounds."""
     chosen, bounds = split(arms)

@@ -9,6 +9,7 @@ from typing import Any
 
 from model_training.config.catalogue import find_model
 from model_training.contracts.comparisons import ComparisonCreate, ComparisonReport, Look
+from model_training.contracts.judges import JudgeReport
 from services.comparator.domain.analysis import Analysis
 from services.comparator.domain.arms import RAG_PREFIX, Arm
 from services.comparator.domain.costs import cost_usd
@@ -27,6 +28,7 @@ def compose(
     training: dict[str, Any],
     environment: dict[str, Any],
     looks: Sequence[Look] = (),
+    judge: JudgeReport | None = None,
     order: Sequence[Sequence[str]] = (),
 ) -> ComparisonReport:
     """The whole report, as `report.json` holds it."""
@@ -51,6 +53,7 @@ def compose(
         bounds=analysis.bounds,
         retrieval=analysis.retrieval,
         looks=list(looks),
+        judge=judge,
         rules={
             "primary_metric": PRIMARY,
             "alpha": request.alpha,

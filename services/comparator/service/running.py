@@ -20,7 +20,7 @@ from model_training.contracts.comparisons import (
     Profile,
     SideBySide,
 )
-from services.comparator.domain.analysis import Analysis, analyse, verdict_so_far
+from services.comparator.domain.analysis import Analysis, analyse, fair_items, verdict_so_far
 from services.comparator.domain.arms import Arm
 from services.comparator.domain.economics import Setup
 from services.comparator.domain.looks import Looks, look
@@ -28,6 +28,7 @@ from services.comparator.domain.results import total_cost_usd
 from services.comparator.ports import Platform
 from services.comparator.service import reporting
 from services.comparator.service.gathering import Gatherer
+from services.comparator.service.judging import Judge
 
 REPORT = "report"
 """Name of the directory, inside a job's own, that becomes the artifact."""
@@ -81,8 +82,12 @@ def compare(
     *,
     machine: Callable[[Sequence[str]], dict[str, Any]],
     profiles: Sequence[Profile] = (),
+    kept: Path | None = None,
 ) -> Outcome:
     """The report of a comparison, its items side by side, and what to ask next.
+
+    Args:
+        kept: a file for the judge's replies, so that an attempt after this one does not pay for them again.
 
     Raises:
         JobFailure: an arm could not be evaluated, or the arms did not answer the same items.
@@ -100,6 +105,9 @@ def compare(
     training = reporting.training_facts(platform, request)
     setup = Setup(training.get("seconds"), reporting.indexing_seconds(platform, request))
     analysis = _analyse(plan, arms, setup, free, profiles, (watcher.looks, seen))
+    judged = None
+    if request.judge is not None and graded:
+        judged = Judge(gatherer.context, platform, request.judge, kept).judge(fair_items(arms), request.seed)
     report = reporting.compose(
         gatherer.context.job_id,
         request,
@@ -107,6 +115,7 @@ def compare(
         arms,
         training=training,
         looks=watcher.looks,
+        judge=judged,
         order=gatherer.order if graded and request.blocks > 1 else [],
         environment=machine([arm.isolation for arm in arms if arm.isolation]),
     )

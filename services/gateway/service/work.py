@@ -84,6 +84,8 @@ def create_comparison(
         if arm.evaluation is not None:
             jobs.require(session, principal, arm.evaluation, JobKind.EVALUATE)
     _check_blocks(request)
+    if request.judge is not None:
+        spec["judge"]["model"] = models.require(session, principal, request.judge.model, "judge.model").text
     if request.training_job is not None:
         jobs.require(session, principal, request.training_job, JobKind.TRAIN)
     prompts = [request.prompt, *(arm.prompt for arm in request.arms if arm.prompt)]

@@ -40,6 +40,8 @@ class Served:
 
     def answer(self, model: str, question: str) -> str:
         self.gate.wait(60)
+        if "=== Answer A" in question:
+            return "clarity: T\ncompleteness: T\nusefulness: T"
         self.asked += 1
         number = int("".join(c for c in question if c.isdigit()) or 0)
         return f"value {number}" if number % 10 < self.known[model] else "something else"
@@ -149,7 +151,8 @@ def order(file_id: str, **changes: Any) -> dict[str, Any]:
 @pytest.fixture(scope="module")
 def finished(client: httpx.Client, file_id: str) -> Comparison:
     """A comparison of both models that has succeeded."""
-    created = client.post("/v1/comparisons", json=order(file_id)).json()
+    judge = {"model": STRONG, "items": 5}
+    created = client.post("/v1/comparisons", json=order(file_id, judge=judge)).json()
     wait_for(client, created["id"], "succeeded")
     return Comparison.model_validate(client.get(f"/v1/comparisons/{created['id']}").json())
 
@@ -166,6 +169,9 @@ def test_a_comparison_from_request_to_report(
     assert report.pairs[0].test.startswith("sign-flip by function (exact, 20 groups)")
     assert report.prompts["base"]["examples"]["qa_accuracy"] == "as read"
     assert report.environment["isolation"]
+    assert report.judge is not None
+    assert (report.judge.items, report.judge.calls, report.judge.unreadable) == (5, 10, 0)
+    assert "could not be checked against the grader" in report.judge.words
     assert job["result"]["verdict"]["recommended"] == "instructed"
 
     path = f"/v1/comparisons/{finished.id}"

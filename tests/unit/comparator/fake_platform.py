@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
@@ -28,6 +28,8 @@ class FakePlatform:
     created: dict[str, EvaluationCreate] = field(default_factory=dict)
     """By idempotency key."""
     asked: list[tuple[str, list[ChatMessage]]] = field(default_factory=list)
+    speaks: Callable[[str], str] | None = None
+    """What a chat answers, by its last message; may raise."""
     _looks: dict[str, int] = field(default_factory=dict)
 
     def create_evaluation(self, request: EvaluationCreate, key: str) -> Evaluation:
@@ -69,7 +71,8 @@ class FakePlatform:
 
     def chat(self, model: str, messages: Sequence[ChatMessage], max_tokens: int) -> ChatReply:
         self.asked.append((model, list(messages)))
-        message = ChatMessage(role="assistant", content=f"{model} says hello")
+        text = self.speaks(messages[-1].content) if self.speaks else f"{model} says hello"
+        message = ChatMessage(role="assistant", content=text)
         return ChatReply(
             id="chat_1", created=1, model=model, choices=[ChatChoice(message=message)],
             usage=Usage(prompt_tokens=7, completion_tokens=3, total_tokens=10),
