@@ -9,13 +9,15 @@ import re
 import socket
 import threading
 import time
-from collections.abc import Callable, Sequence
-from contextlib import AbstractAsyncContextManager
+from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext
+from typing import Any
 
 import structlog
 import uvicorn
 from fastapi import FastAPI, Response
 from fastapi.responses import JSONResponse
+from fastapi_offline import FastAPIOffline
 from prometheus_client import (
     CONTENT_TYPE_LATEST,
     REGISTRY,
@@ -30,7 +32,7 @@ from starlette.middleware import Middleware
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from ulid import ULID
 
-from libs.common import problems
+from libs.common import problems, tracing
 from libs.common.headers import protect
 from libs.common.processes import BEAT_S, METRICS_DIRECTORY, beat, listening_socket
 from libs.common.settings import host_of, port_of
@@ -78,12 +80,20 @@ def create_app(
             streams that would go on for ever.
         middleware: what else every request passes, outermost first.
     """
-    app = FastAPI(
+    app = FastAPIOffline(  # `/docs` with scripts from its wheel, not from a public server
+        redoc_url=None,
         title=title or name,
         description=description,
-        lifespan=lifespan,
+        lifespan=_traced(name, lifespan),
         version="0.1.0",
-        telemetry={"tracing": False, "metrics": False, "logs": False},  # `Observer` counts and times
+        # Requests have spans where `libs.common.tracing` has begun; `Observer` counts and times them.
+        telemetry={
+            "metrics": False,
+            "logs": False,
+            "operation_spans": False,
+            "auto_configure": False,
+            "exclude": _is_probe,
+        },
         middleware=[Middleware(Observer, service=name), *middleware],
     )
     problems.install(app)
@@ -102,6 +112,25 @@ def create_app(
         return Response(generate_latest(_registry()), media_type=CONTENT_TYPE_LATEST)
 
     return app
+
+
+def _traced(name: str, lifespan: Lifespan | None) -> Lifespan:
+    """The lifespan with the process's tracing around it: begun where requests are served, so behind any fork."""
+
+    @asynccontextmanager
+    async def traced(app: FastAPI) -> AsyncGenerator[None]:
+        tracing.begin(name)
+        try:
+            async with lifespan(app) if lifespan else nullcontext():
+                yield
+        finally:
+            tracing.flush()
+
+    return traced
+
+
+def _is_probe(scope: Mapping[str, Any]) -> bool:
+    return scope.get("path") in PROBES
 
 
 def _registry() -> CollectorRegistry:
@@ -143,7 +172,10 @@ class Observer:
                     self._count(scope, message["status"], time.perf_counter() - started)
             await send(message)
 
-        with structlog.contextvars.bound_contextvars(request_id=request_id):
+        known = {"request_id": request_id}
+        if trace := tracing.trace_id():
+            known["trace_id"] = trace
+        with structlog.contextvars.bound_contextvars(**known):
             await self._app(scope, receive, observed)
 
     def _count(self, scope: Scope, status: int, seconds: float) -> None:

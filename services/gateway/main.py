@@ -12,6 +12,7 @@ from fastapi import FastAPI
 from sqlalchemy.orm import configure_mappers
 from starlette.middleware import Middleware
 
+from libs.common import tracing
 from libs.common.artifacts import open_artifacts
 from libs.common.db.engine import Database
 from libs.common.egress import Egress
@@ -119,7 +120,11 @@ def build(settings: GatewaySettings) -> FastAPI:
         files=FileService(settings.home, settings.max_file_bytes),
         artifacts=open_artifacts(settings),
         feeds=Feeds(database, listener),
-        http=httpx.Client(headers={"Authorization": f"Bearer {token}"}, timeout=settings.chat_timeout_s),
+        http=httpx.Client(
+            headers={"Authorization": f"Bearer {token}"},
+            timeout=settings.chat_timeout_s,
+            auth=tracing.Carried(),
+        ),
         relay=relay,
         config=runtime,
         keyring=keyring,
