@@ -17,11 +17,13 @@ from services.evaluator.adapters.response_cache import ResponseCache
 from services.evaluator.grading import Grader
 from services.evaluator.metrics import signatures
 from services.evaluator.parts import items_of_part
+from services.evaluator.portions import Portions, Shared
 from services.evaluator.prompts import ModelTraits, PromptBuilder
 from services.evaluator.sandbox.pool import Sandbox
 from services.evaluator.service import CONCURRENCY, Ask, Evaluation
 from services.evaluator.settings import EvaluatorSettings
 from services.evaluator.stopwatch import Stopwatch
+from services.evaluator.suites import performance
 from services.evaluator.suites.registry import find_suites, load_suite
 
 
@@ -59,7 +61,8 @@ def _evaluate(context: ChildContext, settings: EvaluatorSettings) -> dict[str, A
             evaluation = Evaluation(
                 ask, Grader(sandbox), prompts, watch, samples=request.samples, seed=request.seed
             )
-            evaluation.run(items, set(spec["done"]))
+            size = settings.evaluation_shard_items
+            evaluation.run(items, set(spec["done"]), _portions(context, request, len(items), size, sandbox))
         documented = sorted(sandbox.documented)
     models.close()
     return {
@@ -72,6 +75,23 @@ def _evaluate(context: ChildContext, settings: EvaluatorSettings) -> dict[str, A
         "metric_signatures": signatures() if any(isinstance(item.check, TextCheck) for item in items) else {},
         "duration_s": watch.elapsed_s,
     }
+
+
+def _portions(
+    context: ChildContext, request: EvaluationCreate, items: int, size: int, sandbox: Sandbox
+) -> Portions | None:
+    """Shards of an evaluation that is long enough to be worth the others' help; None for the whole.
+
+    One that measures time is done by one worker: more of them would load the model more than was asked for.
+    """
+    count = items * request.samples
+    is_timed = request.fresh or any(suite.name == performance.NAME for suite in request.suites)
+    if not context.spec["is_shared"]:
+        if size == 0 or count <= size or is_timed:
+            return None
+        Shared.plan(context, count, size)
+    is_helper = context.spec.get("is_helper", False)
+    return Shared(context, is_helper=is_helper, account=lambda: {"in_reach": sorted(sandbox.documented)})
 
 
 @contextmanager

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from sqlalchemy import select
+from sqlalchemy import func, select
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session
 
@@ -48,6 +48,23 @@ def save_item(session: Session, job_id: str, position: int, result: ItemResult) 
     }
     statement = insert(EvaluationItemRow).values(job_id=job_id, item_id=result.item_id, **values)
     session.execute(statement.on_conflict_do_update(index_elements=["job_id", "item_id"], set_=values))
+
+
+def done_positions(session: Session, job_id: str, start: int, stop: int) -> list[int]:
+    """Which answers from `start` up to `stop` are graded already."""
+    query = select(EvaluationItemRow.position).where(
+        EvaluationItemRow.job_id == job_id,
+        EvaluationItemRow.position >= start,
+        EvaluationItemRow.position < stop,
+    )
+    return list(session.scalars(query))
+
+
+def tally(session: Session, job_id: str) -> tuple[int, int]:
+    """How many answers are graded, and how many of them are right."""
+    count, right = func.count(), func.count().filter(EvaluationItemRow.correct)
+    row = session.execute(select(count, right).where(EvaluationItemRow.job_id == job_id)).one()
+    return row[0], row[1]
 
 
 def results(session: Session, job_id: str) -> list[dict[str, Any]]:

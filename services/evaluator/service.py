@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Callable, Generator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor, as_completed
+from collections.abc import Callable, Collection, Generator, Mapping, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from statistics import fmean
@@ -17,11 +17,14 @@ from libs.common.statistics.repeats import Repeated, over_questions
 from model_training.contracts.evaluations import EvaluationItem, ItemResult, ScoreInterval, SuiteSummary
 from services.evaluator.domain import Answer, Grade, NotAnswered
 from services.evaluator.grading import Grader
+from services.evaluator.portions import Portions, Tally, Whole
 from services.evaluator.prompts import PromptBuilder, Question
 
 Ask = Callable[[Question], Answer]
 Scorers = Mapping[str, Callable[[Sequence[dict[str, Any]]], dict[str, float]]]
 CONCURRENCY = 16
+LOOK_S = 0.1
+"""How often a process that waits for an answer looks for news."""
 EXTRACTION_FAILED = "extraction failed: "
 
 
@@ -64,25 +67,36 @@ class Evaluation:
         self._ask, self._grader, self._prompts, self._report = ask, grader, prompts, report
         self._samples, self._seed = samples, seed
 
-    def run(self, items: Sequence[EvaluationItem], done: set[str]) -> Totals:
+    def run(
+        self, items: Sequence[EvaluationItem], done: set[str], portions: Portions | None = None
+    ) -> Totals:
         """Ask and grade, in the items' order as far as threads allow; each result is reported as it comes.
+
+        Args:
+            portions: which answers this process gets, where others work on the same evaluation.
 
         Raises JobStopped when asked to stop; what was reported until then stays.
         """
         started = time.monotonic()
-        results: list[ItemResult] = []
         asked = [(item, sample) for item in items for sample in range(self._samples)]
-        waiting = [(position, *one) for position, one in enumerate(asked) if sample_id(*one) not in done]
-        self._progress(results, len(done), len(asked), started)
+        missing = [position for position, one in enumerate(asked) if sample_id(*one) not in done]
+        portions = portions or Whole(missing)
+        results: list[ItemResult] = []
+        progress = _Progress(self._report, len(asked), len(done), started)
+        progress.tell(results, portions.tally())
+        tasks: dict[Future[ItemResult], int] = {}
         with _pool() as pool:
-            tasks = {pool.submit(self._one, item, sample): position for position, item, sample in waiting}
-            for task in as_completed(tasks):
-                result = task.result()
-                results.append(result)
-                self._report.output("item", {"position": tasks[task], "result": result.model_dump()})
-                self._progress(results, len(done), len(asked), started)
-                if self._report.stop_requested() is not None:
-                    raise JobStopped
+            while tasks or not portions.is_over():
+                for position in portions.take(2 * CONCURRENCY - len(tasks)):
+                    tasks[pool.submit(self._one, *asked[position])] = position
+                for task in _ended(tasks):
+                    results.append(task.result())
+                    position = tasks.pop(task)
+                    self._report.output("item", {"position": position, "result": results[-1].model_dump()})
+                    portions.answered(position)
+                    self._check_stop()
+                progress.tell(results, portions.tally())
+                self._check_stop()
         return Totals(
             asked=len(results),
             correct=sum(result.correct for result in results),
@@ -90,6 +104,10 @@ class Evaluation:
             completion_tokens=sum(result.completion_tokens for result in results),
             duration_s=time.monotonic() - started,
         )
+
+    def _check_stop(self) -> None:
+        if self._report.stop_requested() is not None:
+            raise JobStopped
 
     def _one(self, item: EvaluationItem, sample: int) -> ItemResult:
         question = replace(self._prompts.build(item), seed=self._seed + sample)
@@ -136,11 +154,34 @@ class Evaluation:
         prefix = EXTRACTION_FAILED if grade.extraction_failed and grade.status != "no_answer" else ""
         return replace(grade, reason=prefix + grade.reason)
 
-    def _progress(self, results: Sequence[ItemResult], done: int, total: int, started: float) -> None:
-        fresh = len(results)
-        eta_s = (time.monotonic() - started) / fresh * (total - done - fresh) if fresh else None
+
+class _Progress:
+    """Says how far the whole evaluation is, when that has changed."""
+
+    def __init__(self, report: Reporter, total: int, done: int, started: float) -> None:
+        self._report, self._total, self._done, self._started = report, total, done, started
+        self._said = -1
+
+    def tell(self, results: Sequence[ItemResult], tally: Tally | None) -> None:
+        """Tell what this process and, by their tally, the others have done. The rate is that of all of them together."""
         right = sum(result.correct for result in results)
-        self._report.progress(done + fresh, total, f"{done + fresh} of {total} items, {right} right", eta_s)
+        stored = self._done + len(results)
+        if tally is not None and tally.stored >= stored:
+            stored, right = tally.stored, tally.right
+        if stored == self._said:
+            return
+        self._said = stored
+        fresh = stored - self._done
+        eta_s = (time.monotonic() - self._started) / fresh * (self._total - stored) if fresh > 0 else None
+        self._report.progress(stored, self._total, f"{stored} of {self._total} items, {right} right", eta_s)
+
+
+def _ended(tasks: Mapping[Future[ItemResult], int]) -> Collection[Future[ItemResult]]:
+    """Those that have ended, after a moment's wait for one."""
+    if not tasks:
+        time.sleep(LOOK_S)
+        return ()
+    return wait(tasks, timeout=LOOK_S, return_when=FIRST_COMPLETED).done
 
 
 def sample_id(item: EvaluationItem, sample: int) -> str:

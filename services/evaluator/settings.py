@@ -26,6 +26,11 @@ class EvaluatorSettings(PlatformSettings):
     response_cache: bool = Field(
         default=True, description="Keep answers by model, prompt and parameters, and do not ask twice."
     )
+    evaluation_shard_items: int = Field(
+        default=40,
+        ge=0,
+        description="Answers that one worker takes at a time, so that idle ones help with longer evaluations; 0 for never.",
+    )
     suites_dir: Path | None = Field(
         default=None, description="A folder with suites of your own, one Python file each."
     )

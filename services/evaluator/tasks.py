@@ -7,8 +7,10 @@ from typing import Any
 from sqlalchemy.orm import Session
 
 from libs.common.db.tables import JobRow
-from libs.common.errors import InvalidInput, NotFound
+from libs.common.errors import InvalidInput, LeaseLost, NotFound
 from libs.common.files import file_path
+from libs.common.jobs import shards, sharing
+from libs.common.jobs.shards import Shard
 from model_training.config.catalogue import find_model
 from model_training.contracts.endpoints import EXTERNAL_PREFIX
 from model_training.contracts.evaluations import EvaluationCreate, ItemResult
@@ -38,6 +40,7 @@ class EvaluateHandler:
             InvalidInput: a file was uploaded for something else, or examples were asked for without a file of them.
         """
         wanted = EvaluationCreate.model_validate(job.spec)
+        sharing.take_from_former(session, job)
         if wanted.samples > 1 and wanted.prompt.temperature == 0:
             raise InvalidInput(
                 f"{wanted.samples} answers to each question are asked for at temperature 0: they would all be equal.",
@@ -66,6 +69,7 @@ class EvaluateHandler:
             | {"right_passages": wanted.passages == "right"},
             "fingerprint": self._fingerprint(session, job.project_id, wanted.model),
             "done": repository.done_ids(session, job.id),
+            "is_shared": shards.counts(session, job.id) != shards.ShardCounts(),
         }
 
     def _path(self, session: Session, project_id: str, file_id: str, purpose: FilePurpose) -> str:
@@ -109,16 +113,40 @@ class EvaluateHandler:
         return f"{base}@{revision}+{row.artifact if row is not None else ''}"
 
     def store(self, session: Session, job: JobRow, name: str, data: dict[str, Any]) -> None:
-        """Store one graded item."""
-        if name != "item":
-            raise AssertionError(f"unexpected output {name!r}")
-        repository.save_item(session, job.id, data["position"], ItemResult.model_validate(data["result"]))
+        """Store one graded item, or hear what the child wants of the job's shards."""
+        if name == "item":
+            repository.save_item(session, job.id, data["position"], ItemResult.model_validate(data["result"]))
+        else:
+            sharing.hear(session, job, sharing.owner_of(job), name, data, self._settings.lease_s)
+
+    def store_part(
+        self, session: Session, job: JobRow, mine: list[Shard], name: str, data: dict[str, Any]
+    ) -> None:
+        """Store one graded item of a helper. Raises LeaseLost where it belongs to none of its shards."""
+        position = data["position"]
+        if not any(shard.spec["start"] <= position < shard.spec["stop"] for shard in mine):
+            raise LeaseLost(f"answer {position} of {job.id} is somebody else's by now")
+        self.store(session, job, name, data)
+
+    def news(self, session: Session, job: JobRow, owner: str) -> dict[str, Any] | None:
+        """Which shards the owner holds, what of them is done, and how far the whole evaluation is."""
+        news = sharing.news(session, job, owner, self._settings.lease_s)
+        if news is None:
+            return None
+        for shard in news["mine"]:
+            shard["done"] = repository.done_positions(session, job.id, shard["start"], shard["stop"])
+        stored, right = repository.tally(session, job.id)
+        return {**news, "stored": stored, "right": right}
 
     def finish(self, session: Session, job: JobRow, result: dict[str, Any]) -> dict[str, Any]:
         """The job's result: the child's account, with the summary of every stored item, earlier attempts' included."""
         results = repository.results(session, job.id)
+        parts = [part for part in shards.results(session, job.id) if part is not None]
+        in_reach = {*result["documentation_in_reach"], *(name for part in parts for name in part["in_reach"])}
         return {
             **result,
+            "documentation_in_reach": sorted(in_reach),
+            "workers": len({part["by"] for part in parts}) or 1,
             "suites": [summary.model_dump(mode="json") for summary in summarise(results, self._scorers)],
             "n": len(results),
             "correct": sum(bool(row["correct"]) for row in results),

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import time
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, Protocol
 
 from libs.common.jobs import transitions
 from libs.common.jobs.limits import Breach, Limits, LimitWatch, killed_for_memory, oom_kills
@@ -11,7 +12,7 @@ from libs.common.jobs.process import ChildProcess
 from model_training.contracts.jobs import JobError
 
 if TYPE_CHECKING:
-    from libs.common.jobs.runner import Held, JobRunner
+    from libs.common.jobs.runner import Held
 
 POLL_S = 0.25
 CANCEL_GRACE_S = 10.0
@@ -20,10 +21,21 @@ PAUSE_GRACE_S = 300.0  # writing a checkpoint may take a while
 LAST = frozenset({"result", "stopped", "failure"})
 
 
+class Overseer(Protocol):
+    """Who writes what a child says, and knows whether it should stop: a `JobRunner`, or a `Help`."""
+
+    leaving: Callable[[], bool]
+
+    @property
+    def renew_every_s(self) -> float: ...
+    def relay(self, held: Held, messages: list[dict[str, Any]]) -> transitions.Stop | None: ...
+    def end(self, held: Held, message: dict[str, Any]) -> str: ...
+
+
 class Attempt:
     """Follows one child to its end."""
 
-    def __init__(self, runner: JobRunner, held: Held, child: ChildProcess, limits: Limits) -> None:
+    def __init__(self, runner: Overseer, held: Held, child: ChildProcess, limits: Limits) -> None:
         self._runner = runner
         self._held = held
         self._child = child
@@ -57,7 +69,7 @@ class Attempt:
         if not spoken and time.monotonic() - self._renewed < self._runner.renew_every_s:
             return
         self._ask_to_stop(self._runner.relay(self._held, spoken))
-        self._child.send({"type": "lease", "until": self._held.until})
+        self._child.send({"type": "lease", "until": self._held.until, "news": self._held.news})
         self._renewed = time.monotonic()
 
     def _enforce(self) -> None:

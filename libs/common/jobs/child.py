@@ -40,6 +40,8 @@ class ChildContext:
         self.fence: int = job["fence"]
         self.spec: dict[str, Any] = job["spec"]
         self.workdir = Path(job["workdir"])
+        self.news: dict[str, Any] | None = None
+        """The newest that the worker knows of others who work on this job (`sharing.news`)."""
         self._until: float = job["until"]
         self._stop: Stop | None = None
         self._stream = stream
@@ -102,7 +104,7 @@ class ChildContext:
             if message["type"] == "stop":
                 self._stop = message["reason"]
             else:
-                self._until = message["until"]
+                self._until, self.news = message["until"], message.get("news")
         os._exit(ORPHANED)
 
     def _send(self, message: dict[str, Any]) -> None:

@@ -92,6 +92,8 @@ class Held:
     job: JobRow
     until: float
     expires_at: datetime | None
+    news: dict[str, Any] | None = None
+    """What the child should know of others who work on its job; told with each renewal."""
 
 
 class JobRunner:
@@ -293,9 +295,14 @@ class JobRunner:
                     events.notify(session, row.id)
             transitions.renew(session, row, self._settings.lease_s)
             self._turn.take(session, row)
+            held.news = self.news(session, row)
             stop = transitions.stop_of(row)
         self._grant(held, started, row)
         return stop
+
+    def news(self, session: Session, job: JobRow) -> dict[str, Any] | None:
+        """What the child should know of others who work on its job; None where nobody may."""
+        return None
 
     def _write(self, session: Session, job: JobRow, message: dict[str, Any]) -> None:
         match message:

@@ -2,24 +2,24 @@
 
 The job itself is held by one worker, which makes the shards and waits for them. Each shard has a lease and a fence of its
 own; one whose lease has run out is taken by whoever claims next. A shard's state is `queued`, `running`, `succeeded` or
-`failed`. Rings no doorbell.
+`failed`. Rings no doorbell: `sharing` does.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
 
-from sqlalchemy import and_, func, or_, select
+from sqlalchemy import ColumnElement, and_, func, literal, or_, select, update
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session
 
 from libs.common.db.tables import JobRow, JobShardRow
 from libs.common.errors import LeaseLost
 from libs.common.jobs import transitions
-from model_training.contracts.jobs import JobError, JobState
+from model_training.contracts.jobs import JobError, JobKind, JobState
 
 S = JobState
 
@@ -61,14 +61,13 @@ def create(session: Session, job_id: str, specs: Sequence[dict[str, Any]]) -> No
 
 
 def claim(
-    session: Session, job_id: str, owner: str, lease_s: float, *, max_attempts: int = 3
+    session: Session, job_id: str, owner: str, lease_s: float, *, max_attempts: int = 3, give_up: bool = True
 ) -> Shard | None:
     """Take the first shard that waits or whose holder fell silent. None if there is none, or the job is not running.
 
-    A shard that was lost `max_attempts` times fails.
+    A shard that was lost `max_attempts` times fails; without `give_up` it is left to somebody else.
     """
-    now = func.clock_timestamp()
-    lost = and_(JobShardRow.state == S.RUNNING.value, JobShardRow.lease_expires_at < now)
+    lost = _is_lost()
     query = (
         select(JobShardRow)
         .join(JobRow, JobRow.id == JobShardRow.job_id)
@@ -76,6 +75,7 @@ def claim(
             JobShardRow.job_id == job_id,
             JobRow.state == S.RUNNING.value,
             or_(JobShardRow.state == S.QUEUED.value, lost),
+            or_(literal(give_up), JobShardRow.attempt < max_attempts),
         )
         .order_by(JobShardRow.position)
         .limit(1)
@@ -90,8 +90,66 @@ def claim(
         row.state, row.lease_owner = S.RUNNING.value, owner
         row.attempt, row.fence = row.attempt + 1, row.fence + 1
         row.lease_expires_at = _expiry(session, lease_s)
-        return Shard(row.job_id, row.position, row.spec, row.attempt, row.fence)
+        return _shard(row)
     return None
+
+
+def open_job(
+    session: Session, kind: JobKind, *, max_attempts: int, besides: Collection[str] = ()
+) -> str | None:
+    """The job of a kind that runs longest and has a shard to take, `besides` those jobs. None if there is none."""
+    query = (
+        select(JobRow.id)
+        .join(JobShardRow, JobShardRow.job_id == JobRow.id)
+        .where(
+            JobRow.kind == kind.value,
+            JobRow.state == S.RUNNING.value,
+            JobRow.id.not_in(besides),
+            JobShardRow.attempt < max_attempts,
+            or_(JobShardRow.state == S.QUEUED.value, _is_lost()),
+        )
+        .order_by(JobRow.started_at, JobRow.id)
+        .limit(1)
+    )
+    return session.scalar(query)
+
+
+def renew_all(session: Session, job_id: str, owner: str, lease_s: float) -> list[Shard]:
+    """Extend the lease of every shard of the job that the owner still holds; returns them by position."""
+    statement = (
+        update(JobShardRow)
+        .where(JobShardRow.job_id == job_id, JobShardRow.lease_owner == owner)
+        .where(JobShardRow.state == S.RUNNING.value)
+        .values(lease_expires_at=func.clock_timestamp() + timedelta(seconds=lease_s))
+        .returning(JobShardRow)
+        .execution_options(populate_existing=True)
+    )
+    session.flush()
+    return sorted(map(_shard, session.scalars(statement)), key=lambda shard: shard.position)
+
+
+def release(session: Session, job_id: str, owner: str, *, was_lost: bool = False) -> int:
+    """Let every shard that the owner holds be taken by others; returns how many.
+
+    Args:
+        was_lost: whether the attempt counts, because the shard may be what ended its holder.
+    """
+    statement = (
+        update(JobShardRow)
+        .where(JobShardRow.job_id == job_id, JobShardRow.lease_owner == owner)
+        .where(JobShardRow.state == S.RUNNING.value)
+        .values(
+            state=S.QUEUED.value,
+            lease_owner=None,
+            lease_expires_at=None,
+            fence=JobShardRow.fence + 1,
+            attempt=JobShardRow.attempt - (0 if was_lost else 1),
+        )
+        .returning(JobShardRow.position)
+        .execution_options(synchronize_session=False)
+    )
+    session.flush()
+    return len(session.scalars(statement).all())
 
 
 def renew(session: Session, shard: Shard, lease_s: float) -> None:
@@ -136,6 +194,14 @@ def results(session: Session, job_id: str) -> list[dict[str, Any] | None]:
     """The shards' results by position; None for one that has none."""
     query = select(JobShardRow.result).where(JobShardRow.job_id == job_id).order_by(JobShardRow.position)
     return list(session.scalars(query))
+
+
+def _shard(row: JobShardRow) -> Shard:
+    return Shard(row.job_id, row.position, row.spec, row.attempt, row.fence)
+
+
+def _is_lost() -> ColumnElement[bool]:
+    return and_(JobShardRow.state == S.RUNNING.value, JobShardRow.lease_expires_at < func.clock_timestamp())
 
 
 def _fenced(session: Session, shard: Shard) -> JobShardRow:

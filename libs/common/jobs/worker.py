@@ -6,6 +6,7 @@ import os
 import signal
 import socket
 import threading
+from collections.abc import Callable
 from types import FrameType
 
 import structlog
@@ -14,6 +15,7 @@ from fastapi import FastAPI
 
 from libs.common import tracing
 from libs.common.db.engine import Database
+from libs.common.jobs.helping import SharedHandler, SharingRunner
 from libs.common.jobs.queue import TASK, make_celery
 from libs.common.jobs.runner import JobHandler, JobRunner
 from libs.common.service import BackgroundServer
@@ -54,7 +56,7 @@ def _run_one(handler: JobHandler, settings: PlatformSettings, database: Database
 
     for which in (signal.SIGTERM, signal.SIGINT):
         signal.signal(which, leave)
-    JobRunner(handler, database, settings, leaving.is_set).run_one()
+    _runner(handler, database, settings, leaving.is_set).run_one()
 
 
 def _run_many(
@@ -63,7 +65,7 @@ def _run_many(
     http = BackgroundServer(app, url)
     http.start()
     celery = make_celery(settings.broker_url)
-    celery.task(name=TASK)(JobRunner(handler, database, settings, _told_to_stop).run)
+    celery.task(name=TASK)(_runner(handler, database, settings, _told_to_stop).run)
     worker = celery.Worker(
         pool="solo",
         queues=[handler.kind.value],
@@ -78,6 +80,13 @@ def _run_many(
         worker.start()
     finally:
         http.stop()
+
+
+def _runner(
+    handler: JobHandler, database: Database, settings: PlatformSettings, leaving: Callable[[], bool]
+) -> JobRunner:
+    kind = SharingRunner if isinstance(handler, SharedHandler) else JobRunner
+    return kind(handler, database, settings, leaving)  # pyright: ignore[reportArgumentType] (it was just asked)
 
 
 def _told_to_stop() -> bool:

@@ -59,7 +59,14 @@ class SlowGateway(FakeGateway):
 @contextmanager
 def evaluator(stores: Stores, gateway: FakeGateway) -> Generator[subprocess.Popen[bytes]]:
     url = f"http://127.0.0.1:{free_ports(1)}"
-    environment = {**os.environ, **stores.environment, "MT_EVALUATOR_URL": url, "MT_GATEWAY_URL": gateway.url}
+    # In shards, as longer evaluations are, also where no other worker helps (`test_sharing` has one that does).
+    environment = {
+        "MT_EVALUATION_SHARD_ITEMS": "5",
+        **os.environ,
+        **stores.environment,
+        "MT_EVALUATOR_URL": url,
+        "MT_GATEWAY_URL": gateway.url,
+    }
     process = subprocess.Popen([sys.executable, "-m", "services.evaluator.main"], cwd=ROOT, env=environment)
     try:
         yield process
