@@ -46,14 +46,18 @@ class Profile(Wire):
     wrong_answer_usd: Dollars = Field(default=0.02, description="What a wrong answer costs.")
     waiting_hour_usd: Dollars = Field(default=0.0, description="What an hour of waiting for answers costs.")
     questions_per_month: Annotated[Number, Field(gt=0, le=1e12)] = 10_000
-    changes_per_month: Annotated[Number, Field(ge=0, le=1e6)] = Field(
-        default=1.0, description="How often the library changes, and training and index are renewed."
+    changes_per_month: Annotated[Number, Field(ge=0, le=1e6)] | None = Field(
+        default=None,
+        description="How often the library changes, and training and index are renewed. "
+        "As observed on the index's versions when absent; 1 where those do not tell.",
     )
     training_renewed: Share = Field(
         default=1.0, description="Share of the training paid again at each change."
     )
-    indexing_renewed: Share = Field(
-        default=1.0, description="Share of the indexing paid again at each change; only changed passages are."
+    indexing_renewed: Share | None = Field(
+        default=None,
+        description="Share of the indexing paid again at each change; only changed passages are. "
+        "As observed when absent; 1 where nothing was.",
     )
     max_latency_p95_s: Annotated[Number, Field(gt=0, le=1e6)] | None = Field(
         default=None, description="An arm that is slower is no choice."
@@ -248,6 +252,38 @@ class BreakEven(Reply):
     words: str
 
 
+class UpkeepCost(Reply):
+    """US dollars a month, training renewed whole at each change, with the interval of the rate of changes."""
+
+    month: float
+    low: float
+    high: float
+
+
+class Upkeep(Reply):
+    """How often an index's passages changed while it was kept, and what that makes of an arm's upkeep.
+
+    Versions of one day are one change, and a version whose passages are all the same is none.
+    """
+
+    index: str
+    versions: int
+    changes: int
+    days: float
+    """Since the first version."""
+    per_month: float
+    low: float
+    """95% interval of `per_month`, for changes that come at random."""
+    high: float
+    renewed: float | None = None
+    """What a change's indexing took, as a share of building it whole; None: no change was seen."""
+    told: bool
+    """Whether that is enough to reckon with."""
+    usd: dict[str, UpkeepCost] = {}
+    """By arm that uses this index, or whose model was trained."""
+    words: str
+
+
 class KindResult(Reply):
     """One kind of question, or one source of questions: how often each arm is right there, and which it favours."""
 
@@ -270,6 +306,8 @@ class ProfileResult(Reply):
     lead_low: float | None = None
     lead_high: float | None = None
     """95% interval of the lead over the next best, dollars per 1,000 questions."""
+    renewal: str = ""
+    """Where the rate of changes comes from."""
     stability: float | None = None
     """Share of 500 draws of the values, each up to about a factor of four off, in which the choice is the same."""
     excluded: dict[str, str] = {}
@@ -328,6 +366,7 @@ class ComparisonReport(Reply):
     rules: dict[str, Any] = {}
     """What the verdict was made by: alpha, smallest useful difference, prices, seed, the primary metric."""
     break_even: list[BreakEven] = []
+    upkeep: list[Upkeep] = []
     kinds: list[KindResult] = []
     profiles: list[ProfileResult] = []
     pareto: list[str] = []

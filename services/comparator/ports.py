@@ -9,6 +9,7 @@ from model_training.contracts.chat import ChatMessage, ChatReply
 from model_training.contracts.evaluations import Evaluation, EvaluationCreate, ItemResult
 from model_training.contracts.fine_tuning import FineTuningJob
 from model_training.contracts.jobs import Job, MetricPoint
+from services.comparator.domain.upkeep import IndexVersion
 
 
 class Platform(Protocol):
@@ -42,8 +43,8 @@ class Platform(Protocol):
         """A fine-tuning job."""
         ...
 
-    def indexing_seconds(self, index: str) -> float | None:
-        """How long building an index took; None if that is not known any more."""
+    def index_versions(self, index: str) -> list[IndexVersion]:
+        """Every version of an index that was built, the oldest first; none if that is not known any more."""
         ...
 
     def metrics(self, job_id: str) -> list[MetricPoint]:

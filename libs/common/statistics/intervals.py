@@ -1,4 +1,4 @@
-"""Intervals for rates: Wilson's, also for items that come in groups, the exact one, and the Bayesian one for few items.
+"""Intervals for rates: Wilson's, also for items that come in groups, the exact one, the Bayesian one for few items; for counts.
 
 Bootstraps are in `bootstrap`.
 """
@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from libs.common.statistics.clusters import design_effect
-from libs.common.statistics.quantiles import beta_quantile, two_sided_z
+from libs.common.statistics.quantiles import beta_quantile, gamma_quantile, two_sided_z
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,6 +88,22 @@ def beta_binomial_interval(
     a, b = prior[0] + successes, prior[1] + n - successes
     tail = (1 - level) / 2
     return Interval(beta_quantile(tail, a, b), beta_quantile(1 - tail, a, b))
+
+
+def poisson_interval(count: int, level: float = 0.95) -> Interval:
+    """The exact interval for the mean of a Poisson count: quantiles of Gamma(c) at α/2 and of Gamma(c + 1) at 1 - α/2.
+
+    Source: Garwood, "Fiducial limits for the Poisson distribution", Biometrika 28 (1936). For a rate divide by the exposure.
+
+    Raises:
+        ValueError: a negative count, or `level` outside (0, 1).
+    """
+    if count < 0:
+        raise ValueError(f"a count must not be negative, got {count}")
+    _check(0, 1, level)
+    tail = (1 - level) / 2
+    low = gamma_quantile(tail, count) if count > 0 else 0.0
+    return Interval(low, gamma_quantile(1 - tail, count + 1))
 
 
 def _check(successes: float, n: float, level: float) -> None:

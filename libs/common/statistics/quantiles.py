@@ -54,6 +54,11 @@ def beta_quantile(share: float, a: float, b: float) -> float:
     return float(special.betaincinv(a, b, share))
 
 
+def gamma_quantile(share: float, shape: float) -> float:
+    """The value below which `share` of a Gamma(shape, 1) distribution lies."""
+    return float(special.gammaincinv(shape, share))
+
+
 def log_beta(a: float, b: float) -> float:
     """The logarithm of the beta function."""
     return float(special.betaln(a, b))

@@ -16,6 +16,7 @@ from model_training.contracts.fine_tuning import FineTuningJob
 from model_training.contracts.indexes import Index
 from model_training.contracts.jobs import Job, MetricPoint
 from model_training.contracts.problems import Problem
+from services.comparator.domain.upkeep import IndexVersion
 
 RETRIED = frozenset({429, 502, 503, 504})
 PAGE = 500
@@ -66,16 +67,16 @@ class GatewayPlatform:
     def training(self, job_id: str) -> FineTuningJob:
         return FineTuningJob.model_validate(self._call("GET", f"/v1/fine_tuning/jobs/{job_id}"))
 
-    def indexing_seconds(self, index: str) -> float | None:
+    def index_versions(self, index: str) -> list[IndexVersion]:
         try:
-            job = self.job(Index.model_validate(self._call("GET", f"/v1/indexes/{index}")).id)
+            name = Index.model_validate(self._call("GET", f"/v1/indexes/{index}")).name
         except JobFailure as failure:
             if failure.error.code == "not_found":
-                return None
+                return []
             raise
-        return (
-            (job.finished_at - job.started_at).total_seconds() if job.started_at and job.finished_at else None
-        )
+        jobs = [Job.model_validate(row) for row in self._pages("/v1/jobs", kind="index", state="succeeded")]
+        found = [version for job in jobs if job.spec.get("name") == name and (version := _version(job))]
+        return sorted(found, key=lambda version: version.at)
 
     def metrics(self, job_id: str) -> list[MetricPoint]:
         points: list[MetricPoint] = []
@@ -86,11 +87,11 @@ class GatewayPlatform:
             if not page.get("has_more") or not page["data"]:
                 return points
 
-    def _pages(self, path: str) -> list[dict[str, Any]]:
+    def _pages(self, path: str, **filters: str) -> list[dict[str, Any]]:
         rows: list[dict[str, Any]] = []
         after: str | None = None
         while True:
-            params = {"limit": PAGE} | ({"after": after} if after else {})
+            params = {"limit": PAGE, **filters} | ({"after": after} if after else {})
             page = self._call("GET", path, params=params)
             rows += page["data"]
             after = page.get("last_id")
@@ -119,6 +120,20 @@ class GatewayPlatform:
                 )
             time.sleep(pause_s)
             pause_s = min(5.0, pause_s * 2)
+
+
+def _version(job: Job) -> IndexVersion | None:
+    """What a finished job says of its version of an index; None where it does not say when it ran."""
+    if job.started_at is None or job.finished_at is None:
+        return None
+    result = job.result or {}
+    return IndexVersion(
+        at=job.finished_at,
+        seconds=(job.finished_at - job.started_at).total_seconds(),
+        embedded=result.get("embedded"),
+        reused=result.get("reused"),
+        removed=result.get("removed"),
+    )
 
 
 def _read(answer: httpx.Response) -> Any:

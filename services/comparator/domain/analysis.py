@@ -19,6 +19,7 @@ from model_training.contracts.comparisons import (
     ProfileResult,
     RetrievalQuality,
     SideBySide,
+    Upkeep,
     Verdict,
 )
 from model_training.contracts.evaluations import ItemResult
@@ -67,6 +68,7 @@ def analyse(
     profiles: Sequence[Profile] = (),
     looks: Sequence[Look] = (),
     seen: Looks | None = None,
+    kept_up: Sequence[Upkeep] = (),
 ) -> Analysis:
     """Pair the answers, test the differences and decide.
 
@@ -75,6 +77,7 @@ def analyse(
         setup: what training and indexing took; None if nothing of it is known.
         free: by arm, answers to questions without a reference; shown, and never graded.
         profiles: uses to judge the arms in, beside those of the request.
+        kept_up: how often the indexes changed, for profiles that name no rate of their own.
         looks: what was seen while the items came in, and `seen`, the items of each look.
 
     Raises:
@@ -111,7 +114,10 @@ def analyse(
         items=side_by_side(paired, bounds) + _free_side_by_side(free),
         break_even=break_evens(paired, setup, request.prices, request.seed),
         kinds=by_kind(paired, alpha=request.alpha, smallest_useful=request.smallest_useful_difference),
-        profiles=[judge(use, paired, results, setup, request.prices, request.seed) for use in uses],
+        profiles=[
+            judge(use, paired, results, setup, request.prices, seed=request.seed, kept_up=kept_up)
+            for use in uses
+        ],
         findings=find(paired, subject),
         proposals=proposals(paired, subject),
         leaked=leaked,

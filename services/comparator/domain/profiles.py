@@ -13,10 +13,11 @@ import numpy as np
 
 from libs.common.statistics.bootstrap import bootstrap_mean
 from libs.common.statistics.clusters import Floats
-from model_training.contracts.comparisons import ArmResult, Prices, Profile, ProfileResult
+from model_training.contracts.comparisons import ArmResult, Prices, Profile, ProfileResult, Upkeep
 from services.comparator.domain.arms import Arm, PairedItems
 from services.comparator.domain.costs import dollars
 from services.comparator.domain.economics import Setup, answer_costs
+from services.comparator.domain.upkeep import ASSUMED_CHANGES, with_renewal
 
 DRAWS = 500
 SPREAD = 0.7
@@ -49,9 +50,17 @@ class _Worth:
 
 
 def judge(
-    profile: Profile, items: PairedItems, arms: Sequence[ArmResult], setup: Setup, prices: Prices, seed: int
+    profile: Profile,
+    items: PairedItems,
+    arms: Sequence[ArmResult],
+    setup: Setup,
+    prices: Prices,
+    *,
+    seed: int,
+    kept_up: Sequence[Upkeep] = (),
 ) -> ProfileResult:
     """What a profile makes of the arms. `arms` are the results of `items.arms`, in the same order."""
+    profile, renewal = with_renewal(profile, kept_up)
     excluded = _excluded(profile, arms)
     worth = [_worth(arm, items, profile, setup, prices) for arm in items.arms]
     ranked = sorted((w for w in worth if w.name not in excluded), key=lambda w: -w.utility)
@@ -59,7 +68,12 @@ def judge(
     if not ranked:
         words = f"No arm is fast enough: {'; '.join(excluded.values())}."
         return ProfileResult(
-            profile=profile, recommended=None, utility_usd=utility, excluded=excluded, words=words
+            profile=profile,
+            recommended=None,
+            utility_usd=utility,
+            renewal=renewal,
+            excluded=excluded,
+            words=words,
         )
     best = ranked[0]
     lead = _lead(ranked, items, seed) if len(ranked) > 1 else None
@@ -70,6 +84,7 @@ def judge(
         utility_usd=utility,
         lead_low=lead[0] if lead else None,
         lead_high=lead[1] if lead else None,
+        renewal=renewal,
         stability=_stability(ranked, seed),
         excluded=excluded,
         words=_words(ranked, lead),
@@ -90,10 +105,10 @@ def _worth(arm: Arm, items: PairedItems, profile: Profile, setup: Setup, prices:
     answers = items.of(arm)
     right = np.array([answer.correct for answer in answers], dtype=np.float64)
     waited = np.array([answer.latency_s for answer in answers], dtype=np.float64) / 3600
-    change = setup.renewal_cost_of(
-        arm, prices, training=profile.training_renewed, indexing=profile.indexing_renewed
-    )
-    renewal = change * profile.changes_per_month / profile.questions_per_month
+    indexing = 1.0 if profile.indexing_renewed is None else profile.indexing_renewed
+    change = setup.renewal_cost_of(arm, prices, training=profile.training_renewed, indexing=indexing)
+    changes = ASSUMED_CHANGES if profile.changes_per_month is None else profile.changes_per_month
+    renewal = change * changes / profile.questions_per_month
     columns = np.stack(
         [
             right * profile.right_answer_usd,

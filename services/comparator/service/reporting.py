@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from model_training.config.catalogue import find_model
-from model_training.contracts.comparisons import ComparisonCreate, ComparisonReport, Look
+from model_training.contracts.comparisons import ComparisonCreate, ComparisonReport, Look, Upkeep
 from model_training.contracts.judges import JudgeReport
 from services.comparator.domain.analysis import Analysis
 from services.comparator.domain.arms import RAG_PREFIX, Arm
@@ -16,6 +16,7 @@ from services.comparator.domain.costs import cost_usd
 from services.comparator.domain.deployment import deployment
 from services.comparator.domain.profiles import pareto
 from services.comparator.domain.results import PRIMARY
+from services.comparator.domain.upkeep import IndexVersion
 from services.comparator.ports import Platform
 
 
@@ -29,6 +30,7 @@ def compose(
     environment: dict[str, Any],
     looks: Sequence[Look] = (),
     judge: JudgeReport | None = None,
+    upkeep: Sequence[Upkeep] = (),
     order: Sequence[Sequence[str]] = (),
 ) -> ComparisonReport:
     """The whole report, as `report.json` holds it."""
@@ -54,6 +56,7 @@ def compose(
         retrieval=analysis.retrieval,
         looks=list(looks),
         judge=judge,
+        upkeep=list(upkeep),
         rules={
             "primary_metric": PRIMARY,
             "alpha": request.alpha,
@@ -89,15 +92,15 @@ def _model_facts(arms: Sequence[Arm]) -> dict[str, Any]:
     return {"arms": {arm.name: arm.model for arm in arms}, "catalogue": catalogue}
 
 
-def indexing_seconds(platform: Platform, request: ComparisonCreate) -> dict[str, float]:
-    """By index name: how long building it took. An index whose job is not known any more is left out."""
+def index_versions(platform: Platform, request: ComparisonCreate) -> dict[str, list[IndexVersion]]:
+    """By index, as the arms name it: its versions. An index of which nothing is known any more is left out."""
     names = {
         arm.model.removeprefix(RAG_PREFIX).partition("@")[0]
         for arm in request.arms
         if arm.model.startswith(RAG_PREFIX)
     }
-    seconds = {name: platform.indexing_seconds(name) for name in sorted(names)}
-    return {name: taken for name, taken in seconds.items() if taken is not None}
+    found = {name: platform.index_versions(name) for name in sorted(names)}
+    return {name: versions for name, versions in found.items() if versions}
 
 
 def training_facts(platform: Platform, request: ComparisonCreate) -> dict[str, Any]:

@@ -9,6 +9,7 @@ import os
 import shutil
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -19,12 +20,14 @@ from model_training.contracts.comparisons import (
     Look,
     Profile,
     SideBySide,
+    Upkeep,
 )
 from services.comparator.domain.analysis import Analysis, analyse, fair_items, verdict_so_far
 from services.comparator.domain.arms import Arm
 from services.comparator.domain.economics import Setup
 from services.comparator.domain.looks import Looks, look
 from services.comparator.domain.results import total_cost_usd
+from services.comparator.domain.upkeep import building_seconds, upkeep
 from services.comparator.ports import Platform
 from services.comparator.service import reporting
 from services.comparator.service.gathering import Gatherer
@@ -103,8 +106,13 @@ def compare(
     )
     free = gatherer.free_answers() if request.test_queries else {}
     training = reporting.training_facts(platform, request)
-    setup = Setup(training.get("seconds"), reporting.indexing_seconds(platform, request))
-    analysis = _analyse(plan, arms, setup, free, profiles, (watcher.looks, seen))
+    versions = reporting.index_versions(platform, request)
+    setup = Setup(
+        training.get("seconds"), {name: building_seconds(known) or 0.0 for name, known in versions.items()}
+    )
+    now = datetime.now(UTC)
+    kept_up = [upkeep(name, known, now, arms, setup, request.prices) for name, known in versions.items()]
+    analysis = _analyse(plan, arms, setup, free, profiles, (watcher.looks, seen), kept_up)
     judged = None
     if request.judge is not None and graded:
         judged = Judge(gatherer.context, platform, request.judge, kept).judge(fair_items(arms), request.seed)
@@ -116,6 +124,7 @@ def compare(
         training=training,
         looks=watcher.looks,
         judge=judged,
+        upkeep=kept_up,
         order=gatherer.order if graded and request.blocks > 1 else [],
         environment=machine([arm.isolation for arm in arms if arm.isolation]),
     )
@@ -194,6 +203,7 @@ def _analyse(
     free: Mapping[str, Any],
     profiles: Sequence[Profile],
     looked: tuple[Sequence[Look], Looks],
+    kept_up: Sequence[Upkeep],
 ) -> Analysis:
     available = plan.available(min(len(arm.items) for arm in arms)) if arms else None
     looks, seen = looked
@@ -207,6 +217,7 @@ def _analyse(
             profiles=profiles,
             looks=looks,
             seen=seen,
+            kept_up=kept_up,
         )
     )
 

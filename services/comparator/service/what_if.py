@@ -50,7 +50,12 @@ def what_if(directory: Path, request: WhatIf) -> WhatIfReply:
         },
         fixed_cost_usd={arm.name: setup.cost_of(arm, prices) for arm in items.arms},
         break_even=break_evens(items, setup, prices, seed),
-        profiles=[judge(use, items, report.arms, setup, prices, seed) for use in profiles] if graded else [],
+        profiles=[
+            judge(use, items, report.arms, setup, prices, seed=seed, kept_up=report.upkeep)
+            for use in profiles
+        ]
+        if graded
+        else [],
     )
 
 

@@ -10,6 +10,7 @@ from model_training.contracts.chat import ChatChoice, ChatMessage, ChatReply, Us
 from model_training.contracts.evaluations import Evaluation, EvaluationCreate, ItemResult, PromptSpec
 from model_training.contracts.fine_tuning import FineTuningJob
 from model_training.contracts.jobs import Job, JobError, JobKind, JobProgress, JobState, MetricPoint
+from services.comparator.domain.upkeep import IndexVersion
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 
@@ -28,6 +29,8 @@ class FakePlatform:
     created: dict[str, EvaluationCreate] = field(default_factory=dict)
     """By idempotency key."""
     asked: list[tuple[str, list[ChatMessage]]] = field(default_factory=list)
+    versions: list[IndexVersion] = field(default_factory=lambda: [IndexVersion(NOW, 30.0, embedded=9)])
+    """Of every index."""
     speaks: Callable[[str], str] | None = None
     """What a chat answers, by its last message; may raise."""
     _looks: dict[str, int] = field(default_factory=dict)
@@ -85,8 +88,8 @@ class FakePlatform:
             fine_tuned_model="model_01", training_file="file_1", metrics={"validation_loss": 0.9},
         )  # fmt: skip
 
-    def indexing_seconds(self, index: str) -> float | None:
-        return 30.0
+    def index_versions(self, index: str) -> list[IndexVersion]:
+        return self.versions
 
     def metrics(self, job_id: str) -> list[MetricPoint]:
         return [MetricPoint(step=s, created_at=NOW, values={"loss": 2.0 / s}) for s in (1, 2, 4)]

@@ -82,3 +82,34 @@ def test_items_are_read_to_the_last_page() -> None:
 
 def test_cancelling_what_has_ended_is_no_error() -> None:
     platform(lambda request: httpx.Response(409, json={})).cancel("eval_1")
+
+
+def test_versions_of_an_index_are_read_off_its_jobs() -> None:
+    def job(number: int, name: str, **times: object) -> dict[str, object]:
+        stamps = {"started_at": f"2026-01-0{number}T00:00:00Z", "finished_at": f"2026-01-0{number}T00:00:30Z"}
+        return {
+            "id": f"index_{number}", "kind": "index", "state": "succeeded", "created_at": "2026-01-01T00:00:00Z",
+            "spec": {"name": name}, "result": {"embedded": number, "reused": 1, "removed": 0}, **stamps, **times,
+        }  # fmt: skip
+
+    jobs = [job(4, "docs"), job(3, "other"), job(2, "docs", started_at=None), job(1, "docs")]
+
+    def handler(request: httpx.Request) -> httpx.Response:
+        if request.url.path == "/v1/jobs":
+            assert request.url.params["kind"] == "index"
+            return httpx.Response(200, json={"data": jobs, "last_id": "index_1", "has_more": False})
+        if request.url.path == "/v1/indexes/gone":
+            problem = {
+                "title": "t",
+                "status": 404,
+                "code": "not_found",
+                "detail": "no index",
+                "blame": "user",
+            }
+            return httpx.Response(404, json=problem)
+        index = {"id": "index_4", "name": "docs", "state": "succeeded", "created_at": "2026-01-01T00:00:00Z"}
+        return httpx.Response(200, json={**index, "embedder": "all-minilm-l6-v2"})
+
+    found = platform(handler).index_versions("index_4")
+    assert [(version.embedded, version.seconds) for version in found] == [(1, 30.0), (4, 30.0)]
+    assert platform(handler).index_versions("gone") == []
