@@ -69,6 +69,9 @@ def demo(
     rows: Annotated[int | None, typer.Option(min=20, help="Training rows at most.")] = None,
     items: Annotated[int | None, typer.Option(min=5, help="Evaluation items of each suite at most.")] = None,
     epochs: Annotated[int | None, typer.Option(min=1, help="Passes over the training rows.")] = None,
+    oracle: Annotated[
+        bool, typer.Option("--oracle", help="Also: retrieval that is given the right passages, as a bound.")
+    ] = False,
 ) -> None:
     """Fine-tune, retrieve, both, or neither? A verdict for questions about Python packages."""
     try:
@@ -83,7 +86,7 @@ def demo(
         with diary.step("Data set"):
             data = _build(packages or PACKAGES, out_dir / "dataset", rows, items)
         with _platform(home, diary, memory) as client:
-            report = _run(client, out_dir, data, diary, epochs)
+            report = _run(client, out_dir, data, diary, epochs, oracle=oracle)
     (out_dir / "demo.json").write_text(
         json.dumps({"seconds": diary.steps, "peak_memory_bytes": memory.peak_bytes}, indent=1),
         encoding="utf-8",
@@ -124,7 +127,7 @@ def _platform(home: Path | None, diary: Diary, memory: PeakMemory) -> Generator[
 
 
 def _run(
-    client: Client, out_dir: Path, data: dict[str, Any], diary: Diary, epochs: int | None
+    client: Client, out_dir: Path, data: dict[str, Any], diary: Diary, epochs: int | None, *, oracle: bool
 ) -> ComparisonReport:
     with diary.step("Index"):
         uploads = _upload(client, out_dir / "dataset")
@@ -133,7 +136,7 @@ def _run(
     with diary.step("Fine-tuning"):
         tuned = _train(client, uploads, epochs)
     with diary.step("Evaluation and comparison"):
-        comparison = client.comparisons.create(_comparison(uploads, index.id, tuned, data))
+        comparison = client.comparisons.create(_comparison(uploads, index.id, tuned, data, oracle=oracle))
         watch(client, comparison.id, err, title="Compare")
         for fmt in FORMATS:
             (out_dir / f"report.{fmt}").write_bytes(client.comparisons.report(comparison.id, fmt))
@@ -167,14 +170,19 @@ def _train(client: Client, uploads: Uploads, epochs: int | None) -> FineTuningJo
     return done
 
 
-def _comparison(uploads: Uploads, index: str, tuned: FineTuningJob, data: dict[str, Any]) -> ComparisonCreate:
+def _comparison(
+    uploads: Uploads, index: str, tuned: FineTuningJob, data: dict[str, Any], *, oracle: bool
+) -> ComparisonCreate:
     model = str(tuned.fine_tuned_model)
+    searching = f"rag:{index}@{MODEL}"
+    bounds = [ArmSpec(name="oracle", model=searching, passages="right")] if oracle else []
     return ComparisonCreate(
         arms=[
             ArmSpec(name="base", model=MODEL),
-            ArmSpec(name="rag", model=f"rag:{index}@{MODEL}"),
+            ArmSpec(name="rag", model=searching),
             ArmSpec(name="tuned", model=model),
             ArmSpec(name="tuned+rag", model=f"rag:{index}@{model}"),
+            *bounds,
         ],
         suites=[SuiteSpec(name=suite, file=uploads.evaluation) for suite in uploads.suites],
         prompt=PromptSpec(examples_file=uploads.train),

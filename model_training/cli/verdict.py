@@ -18,6 +18,8 @@ def show(report: ComparisonReport, console: Console) -> None:
     deciding = [pair for pair in report.pairs if pair.metric == "correct"] or report.pairs
     if deciding:
         console.print(_pairs(deciding))
+    for words in (*(bound.words for bound in report.bounds), *([report.judge.words] if report.judge else [])):
+        console.print(Text(f"\n{words}"), soft_wrap=True)
     console.print(_verdict(report.verdict))
 
 

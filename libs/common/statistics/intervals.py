@@ -1,4 +1,4 @@
-"""Intervals for rates: Wilson's, also for items that come in groups, the exact one, the Bayesian one for few items; for counts.
+"""Intervals for rates: Wilson's, also for items in groups, the exact one, the Bayesian one for few items; and for counts.
 
 Bootstraps are in `bootstrap`.
 """
