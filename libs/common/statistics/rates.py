@@ -6,14 +6,15 @@ import math
 from collections.abc import Hashable, Sequence
 
 import numpy as np
+from numpy.typing import NDArray
 
 from libs.common.statistics.clusters import design_effect
 from libs.common.statistics.intervals import Interval, wilson_interval
 
 
 def paired_rate_interval(
-    a: Sequence[bool],
-    b: Sequence[bool],
+    a: Sequence[bool] | NDArray[np.bool_],
+    b: Sequence[bool] | NDArray[np.bool_],
     groups: Sequence[Hashable],
     *,
     level: float = 0.95,

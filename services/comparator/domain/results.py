@@ -9,7 +9,7 @@ from itertools import combinations
 import numpy as np
 
 from libs.common.statistics.bootstrap import bootstrap_difference
-from libs.common.statistics.clusters import design_effect, has_repeats
+from libs.common.statistics.clusters import Floats, design_effect, has_repeats
 from libs.common.statistics.group_sequential import sequential_p
 from libs.common.statistics.intervals import clustered_wilson_interval
 from libs.common.statistics.multiplicity import holm
@@ -131,9 +131,25 @@ def primary_pairs(items: PairedItems, looks: Looks | None = None) -> list[PairEv
     evidence = [rate_pair(a, b, items, PRIMARY, level=looks.interval_level) for a, b in pairs]
     if not looks.ids:
         return _adjusted(evidence)
-    seen = [items.where(lambda item, ids=ids: item.item_id in ids) for ids in looks.ids]
-    p_values = [[rate_pair(a, b, part, PRIMARY).result.p for part in seen] for a, b in pairs]
+    p_values = [_p_by_look(a, b, items, looks) for a, b in pairs]
     return _adjusted(evidence, [sequential_p(p, looks.fractions) for p in p_values])
+
+
+def _p_by_look(a: Arm, b: Arm, items: PairedItems, looks: Looks) -> list[float]:
+    """The pair's p-value on the items of each look so far, not adjusted for there being several."""
+    difference, groups = _correct(b, items) - _correct(a, items), items.groups
+    values: list[float] = []
+    for ids in looks.ids:
+        chosen = [i for i, item_id in enumerate(items.ids) if item_id in ids]
+        moved = difference[chosen]
+        split = int((moved < 0).sum()), int((moved > 0).sum())
+        values.append(_rate_test(moved, [groups[i] for i in chosen], *split)[0])
+    return values
+
+
+def _correct(arm: Arm, items: PairedItems) -> Floats:
+    """1 for each right answer and 0 for each wrong one, shape (items,)."""
+    return np.array([answer.correct for answer in items.of(arm)], dtype=np.float64)
 
 
 def secondary_pairs(items: PairedItems, seed: int) -> list[PairResult]:
@@ -160,7 +176,7 @@ def rate_pair(a: Arm, b: Arm, items: PairedItems, metric: str, *, level: float =
     groups, difference = items.groups, right_b.astype(np.float64) - right_a.astype(np.float64)
     only_a, only_b = int((right_a & ~right_b).sum()), int((right_b & ~right_a).sum())
     p, test = _rate_test(difference, groups, only_a, only_b)
-    interval = paired_rate_interval(right_a.tolist(), right_b.tolist(), groups, level=level)
+    interval = paired_rate_interval(right_a, right_b, groups, level=level)
     result = PairResult(
         a=a.name,
         b=b.name,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Mapping, Sequence
+from functools import lru_cache
 
 from model_training.contracts.evaluations import ItemResult
 from services.comparator.domain.arms import Arm
@@ -64,10 +65,16 @@ def arm_with(name: str, right: Sequence[bool], *, per_group: int = 1, suite: str
     return arm(
         name,
         [
-            answer(i, bool(value), suite=suite, group=f"library.function_{i // per_group}")
+            _plain(i, bool(value), suite, f"library.function_{i // per_group}")
             for i, value in enumerate(right)
         ],
     )
+
+
+@lru_cache(maxsize=100_000)
+def _plain(number: int, correct: bool, suite: str, group: str) -> ItemResult:
+    """The same answer for the same arguments, since simulations make millions of them; nobody changes one."""
+    return answer(number, correct, suite=suite, group=group)
 
 
 def arms_with_rates(rates: Mapping[str, float], n: int, *, seed: int = 0, per_group: int = 1) -> list[Arm]:
