@@ -100,6 +100,9 @@ TRAINING = Dashboard(
         one("Processor time used", "mt_job_cpu_seconds_total", "{{job_id}}", "s"),
         one("Most memory held", "mt_job_memory_peak_bytes", "{{job_id}}", "bytes"),
         one("Energy used on GPUs", "mt_job_energy_joules_total / 3600", "{{job_id}}", "watth"),
+        one("Processor time of answers", "mt_model_cpu_seconds_total", "{{model}}", "s"),
+        one("GPU time of answers", "mt_model_gpu_seconds_total", "{{model}}", "s"),
+        one("Energy of answers", "mt_model_energy_joules_total / 3600", "{{model}}", "watth"),
     ),
 )
 GPU = Dashboard(

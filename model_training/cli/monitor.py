@@ -42,6 +42,30 @@ def show_job(job_id: Annotated[str, typer.Argument(help="A job's id.")], as_json
             )
 
 
+@app.command("models")
+def show_models(as_json: AsJson = False) -> None:
+    """Show what each model's answers used of processors, GPUs and energy, and what its training used."""
+    with Client() as client:
+        found = client.monitoring.models().data
+    if as_json:
+        print_json(found)
+        return
+    rows: list[tuple[str, ...]] = []
+    for one in found:
+        by_tokens = one.wh_per_1000_tokens
+        trained = _wh(one.training.energy_j) if one.training else "-"
+        rows.append(
+            (one.model, f"{one.tokens:,.0f}", duration(one.cpu_s), duration(one.gpu_s), _wh(one.energy_j),
+             "-" if by_tokens is None else f"{by_tokens:.3g}", trained)
+        )  # fmt: skip
+    headings = ("model", "tokens", "processors", "GPUs", "Wh", "Wh for 1,000 tokens", "training, Wh")
+    print_table(headings, rows, "No model has answered since the monitor watches.")
+
+
+def _wh(joules: float) -> str:
+    return f"{joules / 3600:.3g}" if joules else "-"
+
+
 @app.command("history")
 def show_history(
     metric: Annotated[str, typer.Argument(help="Such as mt_host_cpu_ratio; docs/guide/metrics.md has all.")],

@@ -106,6 +106,26 @@ class JobUsage(Reply):
         return self.energy_j / 3600 / self.tokens * 1000 if self.tokens else None
 
 
+class ModelUsage(Reply):
+    """What a model, base or tuned, has used while it answered: its share of the inference service.
+
+    Seconds of computing, of processors and of GPUs; joules; tokens read and written. `training` is what its training used.
+    """
+
+    model: str
+    busy_s: float = 0.0
+    cpu_s: float = 0.0
+    gpu_s: float = 0.0
+    energy_j: float = 0.0
+    tokens: float = 0.0
+    training: JobUsage | None = None
+
+    @property
+    def wh_per_1000_tokens(self) -> float | None:
+        """Watt hours for 1,000 tokens of answering; None where no energy was measured."""
+        return self.energy_j / 3600 / self.tokens * 1000 if self.tokens and self.energy_j else None
+
+
 class RunningJob(Reply):
     """A job under way. `silent_s`: seconds since it last said anything; `values`: the newest of each metric."""
 

@@ -211,6 +211,12 @@ def sweep_runs(session: Session, sweep_ids: Sequence[str]) -> list[SweepRunRow]:
     )
 
 
+def models_of_others(session: Session, project_id: str, ids: Sequence[str]) -> set[str]:
+    """Those of the ids that are tuned models of other projects."""
+    query = select(ModelRow.id).where(ModelRow.id.in_(ids), ModelRow.project_id != project_id)
+    return set(session.scalars(query))
+
+
 def jobs_by_id(session: Session, ids: Iterable[str]) -> dict[str, JobRow]:
     """Jobs by their ids; those that do not exist are missing."""
     return {row.id: row for row in session.scalars(select(JobRow).where(JobRow.id.in_(list(ids))))}

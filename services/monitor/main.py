@@ -12,7 +12,7 @@ from libs.common.db.engine import Database
 from libs.common.egress import Egress
 from libs.common.service import create_app, serve
 from libs.common.telemetry import configure_logging
-from model_training.contracts.monitoring import Resources
+from model_training.contracts.monitoring import ModelUsage, Resources
 from services.monitor.adapters.apprise_channels import AppriseSender
 from services.monitor.adapters.canary_http import CanaryAsker
 from services.monitor.adapters.host import Host
@@ -21,18 +21,21 @@ from services.monitor.adapters.rule_files import load
 from services.monitor.adapters.scraper import Scraper
 from services.monitor.api import alerts, monitoring
 from services.monitor.domain.rules import InvalidRule
+from services.monitor.domain.serving import Served
 from services.monitor.metrics import ResourceCollector
 from services.monitor.service.alerting import Alerting
 from services.monitor.service.canaries import Canaries
 from services.monitor.service.history import HistoryKeeper
 from services.monitor.service.live import LiveDriftKeeper
 from services.monitor.service.resources import resources
-from services.monitor.service.usage import UsageKeeper
+from services.monitor.service.usage import UsageKeeper, of_models
 from services.monitor.service.watching import Watch
 from services.monitor.settings import MonitorSettings
 
 IN_MEMORY = "mt_inference_running"
 """A series for each model in memory."""
+BUSY, TOKENS = "mt_inference_busy_seconds_total", "mt_inference_tokens_total"
+"""What the inference service counts for each model."""
 
 log = structlog.get_logger(__name__)
 
@@ -60,7 +63,6 @@ def main() -> None:
             log.warning("not_measured", error=str(error).splitlines()[0])
             return None
 
-    REGISTRY.register(ResourceCollector(measure_or_none))
     scraper = Scraper(others(settings))
     watch = Watch(
         database,
@@ -69,9 +71,18 @@ def main() -> None:
         sender,
         interval_s=settings.monitor_interval_s,
         expected=lambda: host.names() & {*scraper.services},
-        duties=[UsageKeeper(host, gpus.usage), HistoryKeeper(), LiveDriftKeeper()],
-        also=[IN_MEMORY],
+        duties=[UsageKeeper(host, gpus.usage, lambda: served(watch)), HistoryKeeper(), LiveDriftKeeper()],
+        also=[IN_MEMORY, BUSY, TOKENS],
     )
+
+    def usages_or_nothing() -> list[ModelUsage]:
+        try:
+            with database.session() as session:
+                return of_models(session, watch.labels(IN_MEMORY, "model"))
+        except SQLAlchemyError:
+            return []
+
+    REGISTRY.register(ResourceCollector(measure_or_none, usages_or_nothing))
     token = settings.internal_token.get_secret_value()
     asker = CanaryAsker(settings.inference_url, token)
     canaries = Canaries(
@@ -88,6 +99,12 @@ def main() -> None:
     asker.close()
     scraper.close()
     database.close()
+
+
+def served(watch: Watch) -> dict[str, Served]:
+    """What the inference service has counted, by model."""
+    busy, tokens = watch.by(BUSY, "model"), watch.by(TOKENS, "model")
+    return {model: Served(busy.get(model, 0.0), tokens.get(model, 0.0)) for model in busy | tokens}
 
 
 def others(settings: MonitorSettings) -> dict[str, str]:

@@ -2,22 +2,35 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
-from model_training.contracts.monitoring import GpuUsage, HostUsage, ProcessUsage, Resources, RunningJob
+from model_training.contracts.monitoring import (
+    GpuUsage,
+    HostUsage,
+    ModelUsage,
+    ProcessUsage,
+    Resources,
+    RunningJob,
+)
 from services.monitor.adapters.nvidia import SLOWED_BY
 
 FINDINGS = ("stalled", "plateau", "diverging", "overfitting")
 
 
 class ResourceCollector(Collector):
-    """Queues, running jobs, services, host and GPUs. A database that is away leaves them out."""
+    """Queues, running jobs, models, services, host and GPUs. A database that is away leaves them out."""
 
-    def __init__(self, measure: Callable[[], Resources | None]) -> None:
+    def __init__(
+        self, measure: Callable[[], Resources | None], models: Callable[[], Sequence[ModelUsage]] = tuple
+    ) -> None:
+        """Args:
+        models: what the models in memory have used.
+        """
         self._measure = measure
+        self._models = models
 
     def describe(self) -> list[Metric]:
         """Nothing is measured at registration."""
@@ -28,6 +41,7 @@ class ResourceCollector(Collector):
         now = self._measure()
         if now is not None:
             yield from families(now)
+            yield from _models(self._models())
 
 
 def families(now: Resources) -> Iterator[Metric]:
@@ -121,6 +135,21 @@ def _usage(jobs: list[RunningJob]) -> Iterator[Metric]:
             gpu.add_metric([job.id], job.usage.gpu_s)
             energy.add_metric([job.id], job.usage.energy_j)
     yield from (cpu, memory, gpu, energy)
+
+
+def _models(usages: Sequence[ModelUsage]) -> Iterator[Metric]:
+    cpu = CounterMetricFamily(
+        "mt_model_cpu_seconds", "Processor time for a model's answers.", labels=["model"]
+    )
+    gpu = CounterMetricFamily("mt_model_gpu_seconds", "GPU time for a model's answers.", labels=["model"])
+    energy = CounterMetricFamily(
+        "mt_model_energy_joules", "Energy that GPUs used for a model's answers.", labels=["model"]
+    )
+    for usage in usages:
+        cpu.add_metric([usage.model], usage.cpu_s)
+        gpu.add_metric([usage.model], usage.gpu_s)
+        energy.add_metric([usage.model], usage.energy_j)
+    yield from (cpu, gpu, energy)
 
 
 def _services(services: list[ProcessUsage]) -> Iterator[Metric]:

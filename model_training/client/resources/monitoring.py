@@ -6,7 +6,14 @@ from datetime import datetime
 
 from model_training.client.transport import Transport
 from model_training.contracts.base import Page
-from model_training.contracts.monitoring import CanaryRound, History, JobReport, LiveDrift, Resources
+from model_training.contracts.monitoring import (
+    CanaryRound,
+    History,
+    JobReport,
+    LiveDrift,
+    ModelUsage,
+    Resources,
+)
 
 
 class Monitoring:
@@ -39,6 +46,10 @@ class Monitoring:
             "end": end.isoformat() if end else None,
         }
         return self._transport.get(History, "/v1/monitoring/history", params)
+
+    def models(self) -> Page[ModelUsage]:
+        """What each model has used while it answered, and what its training used; those that worked last come first."""
+        return self._transport.get(Page[ModelUsage], "/v1/monitoring/models")
 
     def canaries(self) -> Page[CanaryRound]:
         """The newest round of canary questions of each model."""

@@ -11,7 +11,15 @@ from pydantic import AwareDatetime, StringConstraints
 
 from libs.common.errors import Unavailable
 from model_training.contracts.base import Page
-from model_training.contracts.monitoring import CanaryRound, History, JobReport, LiveDrift, Resources
+from model_training.contracts.monitoring import (
+    CanaryRound,
+    History,
+    JobReport,
+    LiveDrift,
+    ModelUsage,
+    Resources,
+)
+from services.gateway import repository
 from services.gateway.api.dependencies import Admin, After, Gateway, JobId, Limit, Parts, Reader
 from services.gateway.service import audit, jobs
 
@@ -24,7 +32,7 @@ def resources(gateway: Parts, who: Reader) -> Response:
     answer = ask_monitor(gateway, "GET", "/v1/monitoring/resources")
     if who.is_admin or answer.status_code != 200:
         return answer
-    found = Resources.model_validate_json(answer.body)
+    found = Resources.model_validate_json(bytes(answer.body))
     with gateway.database.session() as session:
         own = jobs.of_project(session, who, [job.id for job in found.jobs])
     shown = found.model_copy(update={"jobs": [job for job in found.jobs if job.id in own]})
@@ -37,6 +45,20 @@ def job(gateway: Parts, who: Reader, job_id: JobId) -> Response:
     with gateway.database.session() as session:
         jobs.get(session, who, job_id)  # of the key's project, or there is none
     return ask_monitor(gateway, "GET", f"/v1/monitoring/jobs/{job_id}")
+
+
+@router.get("/models", summary="What each model has used", response_model=Page[ModelUsage])
+def models(gateway: Parts, who: Reader, after: After = None, limit: Limit = 100) -> Response:
+    """Processor and GPU time, energy and tokens of its answers, and what its training used; those that worked last come
+    first. Other projects' models are shown to admins only."""
+    answer = ask_monitor(gateway, "GET", "/v1/monitoring/models")
+    if who.is_admin or answer.status_code != 200:
+        return answer
+    found = Page[ModelUsage].model_validate_json(bytes(answer.body))
+    with gateway.database.session() as session:
+        others = repository.models_of_others(session, who.project_id, [one.model for one in found.data])
+    shown = Page[ModelUsage].of([one for one in found.data if one.model not in others])
+    return Response(shown.model_dump_json(), media_type="application/json")
 
 
 @router.get("/history", summary="What a metric was", response_model=History)

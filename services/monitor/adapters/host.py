@@ -61,16 +61,20 @@ class Host:
         host, _, pid = owner.rpartition(":")
         if host != socket.gethostname() or not pid.isdigit():
             return []
-        found: list[ProcessLook] = []
         try:
-            children = psutil.Process(int(pid)).children(recursive=True)
+            return _looks(psutil.Process(int(pid)).children(recursive=True))
         except psutil.Error:
             return []
-        for child in children:
-            with suppress(psutil.Error), child.oneshot():
-                cpu_s = sum(child.cpu_times()[:2])
-                found.append(ProcessLook(child.pid, child.create_time(), cpu_s, child.memory_info().rss))
-        return found
+
+    def service(self, name: str) -> list[ProcessLook]:
+        """The processes of a service of the platform that runs here; none where others run it."""
+        state = current(Home(self._home))
+        pid = next((s.pid for s in state.services if s.name == name), None) if state else None
+        try:
+            first = psutil.Process(pid) if pid is not None else None
+            return _looks([first, *first.children(recursive=True)]) if first else []
+        except psutil.Error:
+            return []
 
     def _family(self, name: str, pid: int) -> ProcessUsage | None:
         try:
@@ -95,3 +99,13 @@ class Host:
         if known is None or not known.is_running():
             known = self._known[pid] = psutil.Process(pid)
         return known
+
+
+def _looks(processes: list[psutil.Process]) -> list[ProcessLook]:
+    """One that ended meanwhile is left out."""
+    found: list[ProcessLook] = []
+    for process in processes:
+        with suppress(psutil.Error), process.oneshot():
+            cpu_s = sum(process.cpu_times()[:2])
+            found.append(ProcessLook(process.pid, process.create_time(), cpu_s, process.memory_info().rss))
+    return found

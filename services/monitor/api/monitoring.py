@@ -11,8 +11,15 @@ from fastapi import APIRouter, Depends, Query, Request
 from libs.common.auth import require_internal
 from libs.common.db.engine import Database
 from model_training.contracts.base import Page
-from model_training.contracts.monitoring import CanaryRound, History, JobReport, LiveDrift, Resources
-from services.monitor.service import canaries, live, training
+from model_training.contracts.monitoring import (
+    CanaryRound,
+    History,
+    JobReport,
+    LiveDrift,
+    ModelUsage,
+    Resources,
+)
+from services.monitor.service import canaries, live, training, usage
 from services.monitor.service.history import read
 
 
@@ -43,6 +50,12 @@ def routes(
         """When it ends, what is noticed, what it used, in numbers and in a sentence."""
         with database.session() as session:
             return training.report(session, job_id)
+
+    @router.get("/models", summary="What each model has used")
+    def models() -> Page[ModelUsage]:
+        """Processor and GPU time, energy and tokens of answers, and what its training used."""
+        with database.session() as session:
+            return Page[ModelUsage].of(usage.of_models(session))
 
     @router.get("/history", summary="What a metric was")
     def history(

@@ -106,6 +106,14 @@ class Watch:
         fresh = self._samples.latest(name, {}, self._clock.now().timestamp())
         return sorted({labels[label] for labels, _ in fresh if label in labels})
 
+    def by(self, name: str, label: str) -> dict[str, float]:
+        """Fresh values of a name that is read, added up by a label."""
+        found: dict[str, float] = {}
+        for labels, value in self._samples.latest(name, {}, self._clock.now().timestamp()):
+            key = labels.get(label, "")
+            found[key] = found.get(key, 0.0) + value
+        return found
+
     def now(self) -> datetime:
         """The time that alerts go by."""
         return self._clock.now()
@@ -114,7 +122,7 @@ class Watch:
         """One look. A database that is away costs the look and nothing else."""
         with meters.ROUND_SECONDS.time():
             self._ask_services()
-            readings = self._reader.own(lambda name: name.startswith(KEPT_PREFIX))
+            readings = self._reader.own(_is_kept)
             at = self._clock.now()
             self._samples.add(at.timestamp(), [one for one in readings if one.name in self._wanted])
             with self._database.session() as session:
@@ -167,6 +175,10 @@ class Watch:
             except Exception:
                 log.exception("post_failed")
             self._stop.wait(POST_EVERY_S)
+
+
+def _is_kept(name: str) -> bool:
+    return name.startswith(KEPT_PREFIX)
 
 
 def wanted_names(rules: Sequence[Rule]) -> frozenset[str]:

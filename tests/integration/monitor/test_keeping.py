@@ -7,6 +7,7 @@ import socket
 import subprocess
 import sys
 from collections.abc import Iterator
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -15,25 +16,45 @@ from sqlalchemy.orm import Session
 
 from libs.common.db.engine import Database
 from libs.common.db.tables import (
+    ArtifactRow,
     CanaryRoundRow,
     JobEventRow,
     JobMetricRow,
     JobRow,
+    JobUsageRow,
     MetricHistoryRow,
     MetricSeriesRow,
+    ModelRow,
 )
 from libs.common.errors import InvalidInput, NotFound
 from model_training.contracts.jobs import JobKind
-from model_training.contracts.monitoring import RunningJob
+from model_training.contracts.monitoring import GpuUsage, JobUsage, RunningJob
 from services.monitor.adapters.host import Host
+from services.monitor.domain.attribution import ProcessLook
 from services.monitor.domain.canaries import Token
 from services.monitor.domain.samples import Reading
+from services.monitor.domain.serving import Served
 from services.monitor.repository import history as store
-from services.monitor.service import canaries, history, training
+from services.monitor.service import canaries, history, training, usage
 from services.monitor.service.history import HistoryKeeper
 from services.monitor.service.usage import UsageKeeper
 from tests.conftest import Stores
 from tests.integration.monitor.conftest import wait_for
+
+
+@dataclass
+class Machine:
+    """Processes of the inference service, as they were looked at; no job runs here."""
+
+    looks: list[ProcessLook]
+
+    def family(self, owner: str) -> list[ProcessLook]:
+        return []
+
+    def service(self, name: str) -> list[ProcessLook]:
+        assert name == "inference"
+        return self.looks
+
 
 NOON = datetime(2026, 5, 1, 12, tzinfo=UTC)
 
@@ -146,6 +167,47 @@ def test_a_job_that_works_is_charged_for_it(session: Session, stores: Stores) ->
     finally:
         child.kill()
         child.wait()
+
+
+def test_a_model_is_charged_for_its_answers(session: Session) -> None:
+    job_id = add_job(session)
+    session.add(JobUsageRow(job_id=job_id, data=JobUsage(energy_j=7200, cpu_s=5).model_dump()))
+    session.add(ArtifactRow(sha256="a" * 64, kind="adapter", bytes=1))
+    session.flush()
+    session.add(
+        ModelRow(
+            id="ft:mine", project_id="proj_default", base="b", artifact="a" * 64, job_id=job_id, state="ready"
+        )
+    )
+    session.flush()
+    counted = {"ft:mine": Served(10, 100), "base": Served(50, 900)}
+    machine = Machine([ProcessLook(1, 1, 20, 100)])
+    gpu = GpuUsage(
+        index=0,
+        name="x",
+        utilization_percent=100,
+        memory_used=1,
+        memory_total=2,
+        energy_j=0,
+        processes={1: 5},
+    )
+    gpus = [gpu]
+    keeper = UsageKeeper(machine, lambda: gpus, lambda: counted)
+    keeper(session, NOON, [])  # what was before this monitor is nobody's
+    assert usage.of_models(session) == []
+    counted |= {"ft:mine": Served(13, 400), "base": Served(51, 1000)}
+    machine.looks = [ProcessLook(1, 1, 28, 100)]
+    gpus[:] = [gpu.model_copy(update={"energy_j": 4000.0})]
+    keeper(session, NOON + timedelta(seconds=10), [])
+    session.expire_all()
+    mine, base = sorted(usage.of_models(session), key=lambda one: one.model, reverse=True)
+    assert (mine.busy_s, mine.tokens, mine.cpu_s, mine.gpu_s, mine.energy_j) == (3, 300, 6, 7.5, 3000)
+    assert (base.energy_j, base.training) == (1000, None)
+    assert mine.training is not None
+    assert mine.training.energy_j == 7200
+    assert mine.wh_per_1000_tokens == pytest.approx(3000 / 3600 / 0.3)
+    keeper(session, NOON + timedelta(seconds=20), [])
+    assert usage.of_models(session, ["ft:mine"]) == [mine]  # what idles is charged to nobody
 
 
 def test_a_training_is_described_in_words(session: Session) -> None:

@@ -17,6 +17,7 @@ from model_training.contracts.monitoring import (
     GpuUsage,
     HostUsage,
     JobUsage,
+    ModelUsage,
     ProcessUsage,
     QueueUsage,
     Remaining,
@@ -59,7 +60,7 @@ def all_at_once() -> Resources:
 def shown(now: Resources | None) -> str:
     """What Prometheus would read."""
     registry = CollectorRegistry()
-    registry.register(ResourceCollector(lambda: now))
+    registry.register(ResourceCollector(lambda: now, lambda: [ModelUsage(model="base")]))
     return generate_latest(registry).decode()
 
 
