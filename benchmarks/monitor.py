@@ -136,7 +136,7 @@ def process(site: Platform, database_url: str, broker: str, seconds: float) -> d
 
     hook = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Hook)
     threading.Thread(target=hook.serve_forever, daemon=True).start()
-    urls = {name: f"http://127.0.0.1:{free_port()}" for name in (*WATCHED, "monitor", "keeper")}
+    urls = {name: f"http://127.0.0.1:{free_port()}" for name in (*WATCHED, "monitor", "keeper", "dashboard")}
     servers = {name: BackgroundServer(create_app(name), urls[name]) for name in WATCHED}
     for server in servers.values():
         server.start()

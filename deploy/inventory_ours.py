@@ -157,7 +157,7 @@ SERVICES = (
         mounts=(_HOME_TO_READ,),
         calls=(
             "postgres",
-            *("gateway", "inference", "rag", "comparator", "evaluator", "trainer", "keeper"),
+            *("gateway", "inference", "rag", "comparator", "evaluator", "trainer", "keeper", "dashboard"),
         ),
         needs=("migrate",),
         outside="channels of alerts (e-mail, chat, webhooks)",

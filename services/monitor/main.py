@@ -117,6 +117,7 @@ def others(settings: MonitorSettings) -> dict[str, str]:
         "evaluator": settings.evaluator_url,
         "trainer": settings.trainer_url,
         "keeper": settings.keeper_url,
+        "dashboard": settings.dashboard_url,
     }
 
 

@@ -25,7 +25,7 @@ from libs.common.db.tables import ProjectRow
 from libs.common.service import BackgroundServer, create_app
 from tests.conftest import ROOT, Stores, free_ports, scratch_database
 
-NAMES = ("GATEWAY", "INFERENCE", "RAG", "COMPARATOR", "EVALUATOR", "TRAINER", "KEEPER")
+NAMES = ("GATEWAY", "INFERENCE", "RAG", "COMPARATOR", "EVALUATOR", "TRAINER", "KEEPER", "DASHBOARD")
 
 
 @pytest.fixture(scope="session")
