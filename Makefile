@@ -6,7 +6,7 @@ OUT ?= runs/demo
 
 .DEFAULT_GOAL := help
 .PHONY: audit check-deploy help install demo up down status test test-full test-browser test-containers check format clean \
-	compose-build compose-up compose-down compose-smoke
+	compose-build compose-up compose-upgrade compose-down compose-smoke
 
 help:  ## List the commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-15s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -78,6 +78,9 @@ compose-up:  ## Start the platform in containers (PROFILE=cpu or gpu) and wait u
 	@$(PYTHON) deploy/compose/make_secrets.py
 	@$(COMPOSED) up -d --no-build
 	@$(PYTHON) deploy/compose/wait.py $(PROJECT)
+
+compose-upgrade:  ## Bring a running platform to another MT_VERSION, one gateway after the other; jobs and answers go on
+	@COMPOSE="$(COMPOSE)" PROJECT="$(PROJECT)" PROFILE="$(PROFILE)" PYTHON="$(PYTHON)" deploy/compose/upgrade
 
 compose-down:  ## Stop the containers; volumes stay
 	@$(COMPOSED) down

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from importlib import import_module
 
-from deploy.inventory_others import STORES, WATCHERS
+from deploy.inventory_others import PROXIES, STORES, WATCHERS
 from deploy.inventory_ours import HOME, MODELS, PORT_BASE, SECRETS, SERVICES, TASKS, USER
 from deploy.inventory_records import Part, Volume
 
@@ -19,6 +19,7 @@ __all__ = [
     "MODELS",
     "PARTS",
     "PORT_BASE",
+    "PROXIES",
     "SECRETS",
     "SERVICES",
     "STORES",
@@ -38,7 +39,7 @@ VOLUMES = (
     Volume("grafana", 1, shared=False, holds="users and preferences; dashboards are provisioned"),
 )
 
-PARTS = {part.name: part for part in (*SERVICES, *TASKS, *STORES, *WATCHERS)}
+PARTS = {part.name: part for part in (*SERVICES, *TASKS, *STORES, *WATCHERS, *PROXIES)}
 
 
 def url(part: Part) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from deploy.inventory_ours import SECRETS, SERVICES
+from deploy.inventory_ours import PORT_BASE, SECRETS, SERVICES
 from deploy.inventory_records import Image, Kind, Mount, Part, Port, Probe, Resources, Secret
 
 STORES = (
@@ -135,3 +135,21 @@ WATCHERS = (
     ),
 )
 """For compose. A cluster's own Prometheus operator and GPU operator stand in their place in deploy/k8s."""
+
+PROXIES = (
+    Part(
+        "proxy",
+        Kind.PROXY,
+        Image(upstream="nginx:1.29-alpine"),
+        Resources(cpu_m=100, memory_mb=32, cpu_limit_m=1000, memory_limit_mb=128, scratch_mb=256),
+        ports=(Port("http", PORT_BASE),),
+        probe=Probe(start_s=30),
+        calls=("gateway",),
+        needs=("gateway",),
+        # As long as the gateway may take to finish what passes through here.
+        stop_s=150,
+        published=True,
+        user=101,
+    ),
+)
+"""For compose: two gateways behind one door, so that one can be replaced while the other answers."""

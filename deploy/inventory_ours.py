@@ -41,7 +41,7 @@ SERVICES = (
         ports=_http(0),
         settings="services.gateway.settings:GatewaySettings",
         reads=(*_READS, "PROMETHEUS_MULTIPROC_DIR"),
-        env=_COMMON | {"PROMETHEUS_MULTIPROC_DIR": "/tmp/metrics"},
+        env=_COMMON | {"PROMETHEUS_MULTIPROC_DIR": "/tmp/metrics", "MT_DRAIN_S": "120"},
         secrets=(*_STORES, Secret.KEY_PEPPER, Secret.BOOTSTRAP_API_KEY),
         probe=Probe(start_s=60),
         mounts=(_HOME,),
@@ -51,8 +51,8 @@ SERVICES = (
         published=True,
         stateless=True,
         most_replicas=6,
-        # A stream may last; uvicorn gives open requests five seconds and the pause before lets proxies look away.
-        stop_s=45,
+        # Answers that are being written have the two minutes of MT_DRAIN_S to end.
+        stop_s=150,
         # Its processes count there together.
         writable=("/tmp/metrics",),
         metrics="/metrics",

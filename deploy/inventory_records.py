@@ -18,6 +18,8 @@ class Kind(StrEnum):
     """Somebody else's, keeps state; a managed one may stand in its place."""
     WATCHER = "watcher"
     """Somebody else's, reads metrics; a cluster usually has its own."""
+    PROXY = "proxy"
+    """Somebody else's, passes requests on to ours; a cluster's ingress stands in its place."""
 
 
 class Secret(StrEnum):

@@ -44,9 +44,15 @@ def compose() -> dict[str, Any]:
 
 
 def _prometheus() -> dict[str, Any]:
+    several = {"gateway": ("gateway-1", "gateway-2")}
     scraped = [part for part in (*SERVICES, PARTS["prometheus"], PARTS["alertmanager"]) if part.metrics]
     jobs = [
-        {"job_name": part.name, "static_configs": [{"targets": [f"{part.name}:{part.port}"]}]}
+        {
+            "job_name": part.name,
+            "static_configs": [
+                {"targets": [f"{name}:{part.port}" for name in several.get(part.name, (part.name,))]}
+            ],
+        }
         for part in scraped
     ]
     optional = [

@@ -8,7 +8,7 @@ from typing import Any
 
 from deploy.compose.upstream import UPSTREAM, Upstream
 from deploy.compose.wiring import SERVICE, networks
-from deploy.inventory import PARTS, SERVICES, STORES, TASKS, USER, WATCHERS, environment, url
+from deploy.inventory import PARTS, PROXIES, SERVICES, STORES, TASKS, USER, WATCHERS, environment, url
 from deploy.inventory_records import Image, Kind, Part, Secret
 
 VERSION = "0.1.0"
@@ -22,6 +22,7 @@ HARDENED: dict[str, Any] = {
     "init": True,
     "pids_limit": 512,
 }
+GATEWAYS = ("gateway", "gateway-2")
 CLIENT_HOME = "/run/client"
 EVERY_S = 5
 """Between two looks at a container: one look costs milliseconds, and the others wait for the first good one."""
@@ -30,7 +31,11 @@ MODEL = "${MT_MODEL:-gemma-3-270m}"
 PASSED_ON = {
     "prepare-model": {"HF_TOKEN": "${HF_TOKEN:-}"},
     "inference": {"MT_INFERENCE_PRELOAD": MODEL},
-    "gateway": {"MT_ALLOWED_HOSTS": "${MT_ALLOWED_HOSTS:-}"},
+    "gateway": {
+        # By the last two Prometheus tells them apart.
+        "MT_ALLOWED_HOSTS": "${MT_ALLOWED_HOSTS:-"
+        '["127.0.0.1","localhost","[::1]","gateway","proxy","gateway-1","gateway-2"]}'
+    },
     "dashboard": {
         "MT_DASHBOARD_HOSTS": '${MT_DASHBOARD_HOSTS:-["127.0.0.1","localhost","[::1]","dashboard"]}'
     },
@@ -53,8 +58,12 @@ class Placed:
 def profiled() -> list[Placed]:
     """Every service of the file; what a GPU changes stands there twice, and answers to one name."""
     found: list[Placed] = []
-    for part in (*STORES, *TASKS, *SERVICES, *WATCHERS):
-        if part.name in ("inference", "trainer"):
+    for part in (*STORES, *TASKS, *SERVICES, *PROXIES, *WATCHERS):
+        if part.name == "gateway":
+            # Two, replaced one after the other (`make compose-upgrade`); the proxy is the door to both.
+            inside = replace(part, published=False)
+            found += [Placed(inside, name) for name in GATEWAYS]
+        elif part.name in ("inference", "trainer"):
             with_gpu = replace(part, image=Image(target=f"{part.name}-gpu"))
             gpus = f"MT_{part.name.upper()}_GPUS"
             found += [
@@ -145,6 +154,8 @@ def _condition(name: str) -> str:
 
 def _networks(one: Placed) -> Any:
     found = networks(one.part)
+    if one.name == "gateway":
+        return {name: {"aliases": ["gateway-1"]} for name in found}
     return found if one.name == one.part.name else {name: {"aliases": [one.part.name]} for name in found}
 
 
@@ -154,7 +165,8 @@ def _volumes(part: Part, theirs: Upstream | None) -> list[str]:
 
 
 def _ports(part: Part) -> list[str]:
-    variable = f"MT_{part.name.upper()}_PORT"
+    door = "gateway" if part.kind is Kind.PROXY else part.name
+    variable = f"MT_{door.upper()}_PORT"
     return [f"${{MT_BIND:-127.0.0.1}}:${{{variable}:-{part.port}}}:{part.port}"] if part.published else []
 
 

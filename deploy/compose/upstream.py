@@ -74,5 +74,11 @@ UPSTREAM = {
         probe=(*_WGET, "http://127.0.0.1:3000/api/health"),
         group="0",
     ),
+    "proxy": Upstream(
+        "MT_PROXY_IMAGE",
+        command=("nginx", "-g", "daemon off;"),
+        files=("./compose/nginx.conf:/etc/nginx/nginx.conf:ro",),
+        probe=(*_WGET, "http://127.0.0.1:8081/"),
+    ),
     "dcgm-exporter": Upstream("MT_DCGM_IMAGE", probe=("bash", "-c", _ASK.format(9400, "/health"))),
 }

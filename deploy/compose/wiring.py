@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from deploy.inventory import SERVICES, STORES
-from deploy.inventory_records import Part
+from deploy.inventory_records import Kind, Part
 
-EDGE, SERVICE, WATCH, OUTSIDE = "edge", "services", "watch", "outside"
+EDGE, FRONT, SERVICE, WATCH, OUTSIDE = "edge", "front", "services", "watch", "outside"
 NETWORKS = {
     EDGE: False,
     OUTSIDE: False,
+    FRONT: True,
     SERVICE: True,
     WATCH: True,
     **{part.name: True for part in STORES},
@@ -23,6 +24,7 @@ _WATCHERS = frozenset({"prometheus", "alertmanager", "grafana", "dcgm-exporter"}
 def networks(part: Part) -> list[str]:
     """The networks that a part is on. Two parts share one exactly where one calls the other, or both are of one group."""
     found = {EDGE: part.published, OUTSIDE: bool(part.outside), WATCH: part.name in _WATCHERS}
+    found[FRONT] = "gateway" in (part.name, *(part.calls if part.kind is Kind.PROXY else ()))
     found[SERVICE] = part.name in _OURS or part.name == "prometheus"
     found |= {store: store == part.name or store in part.calls for store in _STORES}
     return [name for name in NETWORKS if found.get(name)]

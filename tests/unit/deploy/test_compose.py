@@ -25,7 +25,7 @@ OURS = [part.name for part in (*SERVICES, *TASKS)]
 
 def part_of(name: str) -> str:
     """The part of the inventory that a service of the file is; profiles have names of their own."""
-    return name.removesuffix("-gpu")
+    return name.removesuffix("-gpu").removesuffix("-2")
 
 
 def test_the_files_are_fresh() -> None:
@@ -57,7 +57,7 @@ def test_nothing_runs_with_more_than_it_needs(name: str) -> None:
 
 def test_only_three_doors_are_open_and_on_the_loopback() -> None:
     published = {name: body["ports"] for name, body in BODIES.items() if "ports" in body}
-    assert set(published) == {"gateway", "dashboard", "grafana"}
+    assert set(published) == {"proxy", "dashboard", "grafana"}
     assert all(port.startswith("${MT_BIND:-127.0.0.1}:") for ports in published.values() for port in ports)
 
 
@@ -80,6 +80,25 @@ def test_who_calls_shares_a_network_and_nobody_else_reaches_a_store() -> None:
         callers = {one for one in NAMED if part_of(one) in PARTS and store.name in PARTS[part_of(one)].calls}
         assert {one for one in NAMED if store.name in on[one]} == {*callers, store.name}
         assert on[store.name] == {store.name}
+
+
+def test_two_gateways_share_a_name_behind_the_proxy_and_prometheus_tells_them_apart() -> None:
+    first, second = BODIES["gateway"], BODIES["gateway-2"]
+    assert {key: value for key, value in first.items() if key != "networks"} == {
+        key: value for key, value in second.items() if key != "networks"
+    }
+    assert all("gateway" in place["aliases"] for place in second["networks"].values())
+    assert set(BODIES["proxy"]["networks"]) == {"edge", "front"}
+    called = {name for name in NAMED if "front" in BODIES[name]["networks"]}
+    assert called == {"proxy", "gateway", "gateway-2"}
+    (job,) = [one for one in yaml.safe_load(files()["compose/prometheus.yml"])["scrape_configs"]
+              if one["job_name"] == "gateway"]  # fmt: skip
+    names = {target.partition(":")[0] for target in job["static_configs"][0]["targets"]}
+    assert names == {"gateway-1", "gateway-2"}
+    allowed = first["environment"]["MT_ALLOWED_HOSTS"]
+    assert all(f'"{name}"' in allowed for name in names)
+    long_enough = int(first["environment"]["MT_DRAIN_S"]) + 10
+    assert int(first["stop_grace_period"].removesuffix("s")) > long_enough
 
 
 def test_what_a_gpu_changes_answers_to_the_same_name() -> None:

@@ -46,7 +46,7 @@ def test_ports_are_base_plus_offset_and_prometheus_knows_them() -> None:
 
 
 def test_no_two_parts_share_a_name_or_a_port() -> None:
-    listed = (*inventory.SERVICES, *inventory.TASKS, *inventory.STORES, *inventory.WATCHERS)
+    listed = (*OURS, *inventory.STORES, *inventory.WATCHERS, *inventory.PROXIES)
     assert len(inventory.PARTS) == len(listed)
     numbers = [part.port for part in inventory.SERVICES]
     assert len({*numbers}) == len(numbers)
