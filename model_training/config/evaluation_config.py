@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from typing import Annotated, ClassVar, Literal
 
@@ -14,6 +15,9 @@ PUBLIC_SUITES = frozenset({"humaneval"})
 """Suites that come with their own items; all others are found in `evaluation_file` by the items' `suite`."""
 MADE_SUITES = frozenset({"robustness", "consistency"})
 """Suites that are made of the other items of `evaluation_file`."""
+
+OWN_METRICS = ("embedding_similarity", "reference_perplexity")
+HUGGING_FACE_METRIC = r"evaluate:[A-Za-z0-9][A-Za-z0-9_.-]*(/[A-Za-z0-9_.-]+)?"
 
 
 class EvaluationConfig(BaseConfig):
@@ -48,6 +52,8 @@ class EvaluationConfig(BaseConfig):
     """Randomness of the answers; 0 takes the likeliest word each time."""
     samples: int = Field(default=1, ge=1, le=200)
     """Answers to each question, for pass@k and pass^k. More than one needs a temperature above 0."""
+    metrics: list[str] = Field(default=[], max_length=20)
+    """Scores beside the suites' own: `embedding_similarity`, `reference_perplexity`, `evaluate:<name>` (Hugging Face's)."""
     baseline: str | None = Field(default=None, min_length=1)
     """A model or an earlier evaluation (`eval_…`) to compare with, item by item."""
     largest_regression: float = Field(default=0.02, ge=0, le=1)
@@ -63,6 +69,14 @@ class EvaluationConfig(BaseConfig):
         for name in value:
             if value.count(name) > 1:
                 raise refuse(f"names {name} twice")
+        return value
+
+    @field_validator("metrics")
+    @classmethod
+    def _known_metrics(cls, value: list[str]) -> list[str]:
+        for name in value:
+            if name not in OWN_METRICS and not re.fullmatch(HUGGING_FACE_METRIC, name):
+                raise refuse(f"has {name!r}, which is none of {', '.join(OWN_METRICS)} and evaluate:<name>")
         return value
 
     @field_validator("shots")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal, cast
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
 from model_training.contracts.base import WHOLE, Flag, Number, Reference, Reply
 from model_training.contracts.retrieval import FilterValue, SearchOptions
@@ -108,7 +108,20 @@ class CompletionRequest(Sampling):
     """Create a text completion; the prompt is taken as it is, no template is put around it."""
 
     prompt: str = Field(examples=["def add(a, b):"])
+    max_tokens: Annotated[int, Field(ge=0, le=32_768), WHOLE] | None = None
     logprobs: Annotated[int, Field(ge=0, le=20), WHOLE] | None = None
+    echo: Flag = Field(
+        default=False,
+        description="With `max_tokens: 0` and `logprobs: 0`: how likely the prompt itself is, token by token.",
+    )
+
+    @model_validator(mode="after")
+    def _measures_or_writes(self) -> CompletionRequest:
+        if self.echo and (self.max_tokens != 0 or self.logprobs is None or self.stream):
+            raise ValueError("echo measures the prompt: it needs max_tokens 0 and logprobs, and no stream")
+        if self.max_tokens == 0 and not self.echo:
+            raise ValueError("max_tokens is 0, so nothing would be written; it is for echo alone")
+        return self
 
 
 class Usage(Reply):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Annotated, Any, Literal
 
-from pydantic import ConfigDict, Field
+from pydantic import ConfigDict, Field, StringConstraints
 
 from model_training.contracts.base import WHOLE, Flag, Metadata, Name, Number, Reference, Reply, Seed, Wire
 from model_training.contracts.indexes import Source
@@ -124,6 +124,17 @@ class Part(Wire):
     of: Annotated[int, Field(ge=1, le=100), WHOLE]
 
 
+Metric = Annotated[
+    str,
+    StringConstraints(
+        max_length=100,
+        pattern=r"^(embedding_similarity|reference_perplexity|evaluate:[A-Za-z0-9][A-Za-z0-9_.-]*(/[A-Za-z0-9_.-]+)?)$",
+    ),
+]
+"""A score beside the suite's own: how near in meaning an answer is to its reference, how likely the model finds the
+reference itself, or a metric of Hugging Face's `evaluate` by its name."""
+
+
 class EvaluationCreate(Wire):
     """Evaluate one model: a base, a tuned id, or `rag:<index>@<model>`."""
 
@@ -136,6 +147,12 @@ class EvaluationCreate(Wire):
     passages: Passages = Field(
         default="searched",
         description="`right` searches among the passages about the function asked alone: what perfect retrieval is worth.",
+    )
+    metrics: list[Metric] = Field(
+        default=[],
+        max_length=20,
+        description="Scores beside the suites' own; they cost time and decide nothing.",
+        examples=[["embedding_similarity", "reference_perplexity", "evaluate:my_metric"]],
     )
     part: Part | None = Field(default=None, description="Ask a part of the items only.")
     fresh: Flag = Field(

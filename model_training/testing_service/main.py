@@ -107,6 +107,7 @@ def run(client: Client, config: EvaluationConfig, model: str) -> Evaluation:
             update={"temperature": config.temperature}
         ),
         samples=config.samples,
+        metrics=config.metrics,
         seed=config.seed,
     )
     queued = client.evaluations.create(request)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Generator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -13,15 +14,19 @@ from model_training.contracts.evaluations import EvaluationCreate, EvaluationIte
 from model_training.datasets.rows import TrainingRow, read_rows
 from model_training.errors import UserError
 from services.evaluator.adapters.gateway_http import GatewayModels
+from services.evaluator.adapters.hf_evaluate import HubMetric
 from services.evaluator.adapters.response_cache import ResponseCache
 from services.evaluator.grading import Grader
+from services.evaluator.likelihood import ReferencePerplexity
 from services.evaluator.metrics import signatures
 from services.evaluator.parts import items_of_part
 from services.evaluator.portions import Portions, Shared
+from services.evaluator.ports import ExtraMetric
 from services.evaluator.prompts import ModelTraits, PromptBuilder
 from services.evaluator.sandbox.pool import Sandbox
 from services.evaluator.service import CONCURRENCY, Ask, Evaluation
 from services.evaluator.settings import EvaluatorSettings
+from services.evaluator.similarity import EmbeddingSimilarity
 from services.evaluator.stopwatch import Stopwatch
 from services.evaluator.suites import performance
 from services.evaluator.suites.registry import find_suites, load_suite
@@ -59,7 +64,13 @@ def _evaluate(context: ChildContext, settings: EvaluatorSettings) -> dict[str, A
         fingerprint = None if request.fresh else spec.get("fingerprint")
         with _cached(models, fingerprint, settings) as ask:
             evaluation = Evaluation(
-                ask, Grader(sandbox), prompts, watch, samples=request.samples, seed=request.seed
+                ask,
+                Grader(sandbox),
+                prompts,
+                watch,
+                samples=request.samples,
+                seed=request.seed,
+                metrics=[_metric(name, models, settings) for name in dict.fromkeys(request.metrics)],
             )
             size = settings.evaluation_shard_items
             evaluation.run(items, set(spec["done"]), _portions(context, request, len(items), size, sandbox))
@@ -75,6 +86,14 @@ def _evaluate(context: ChildContext, settings: EvaluatorSettings) -> dict[str, A
         "metric_signatures": signatures() if any(isinstance(item.check, TextCheck) for item in items) else {},
         "duration_s": watch.elapsed_s,
     }
+
+
+def _metric(name: str, models: GatewayModels, settings: EvaluatorSettings) -> ExtraMetric:
+    if name == EmbeddingSimilarity.name:
+        return EmbeddingSimilarity(partial(models.embed, settings.similarity_model))
+    if name == ReferencePerplexity.name:
+        return ReferencePerplexity(models.log_probabilities)
+    return HubMetric(name, settings.metrics_dir, settings.metrics_from_hub)
 
 
 def _portions(

@@ -15,9 +15,11 @@ from libs.common.errors import InvalidInput, JobStopped
 from libs.common.statistics.intervals import clustered_wilson_interval
 from libs.common.statistics.repeats import Repeated, over_questions
 from model_training.contracts.evaluations import EvaluationItem, ItemResult, ScoreInterval, SuiteSummary
+from services.evaluator import likelihood
 from services.evaluator.domain import Answer, Grade, NotAnswered
 from services.evaluator.grading import Grader
 from services.evaluator.portions import Portions, Tally, Whole
+from services.evaluator.ports import ExtraMetric
 from services.evaluator.prompts import PromptBuilder, Question
 
 Ask = Callable[[Question], Answer]
@@ -63,7 +65,9 @@ class Evaluation:
         *,
         samples: int = 1,
         seed: int = 0,
+        metrics: Sequence[ExtraMetric] = (),
     ) -> None:
+        self._metrics = metrics
         self._ask, self._grader, self._prompts, self._report = ask, grader, prompts, report
         self._samples, self._seed = samples, seed
 
@@ -113,7 +117,7 @@ class Evaluation:
         question = replace(self._prompts.build(item), seed=self._seed + sample)
         try:
             answer = self._ask(question)
-            grade = self._grade(item, answer)
+            grade = self._scored(item, answer, self._grade(item, answer))
         except NotAnswered as refusal:
             answer = Answer("", question.text, 0.0, 0, 0)
             grade = Grade("error", f"the model did not answer: {refusal}")
@@ -142,6 +146,16 @@ class Evaluation:
             of=item.of or (item.id if self._samples > 1 else None),
             cached=answer.is_cached,
         )
+
+    def _scored(self, item: EvaluationItem, answer: Answer, grade: Grade) -> Grade:
+        """The grade with the scores of further metrics; one that cannot score this answer leaves it out."""
+        scores = dict(grade.scores)
+        for metric in self._metrics:
+            try:
+                scores |= metric.score(item, answer, grade)
+            except NotAnswered as fault:
+                self._report.event(f"{metric.name} of {item.id}: {fault}", level="warn")
+        return replace(grade, scores=scores)
 
     def _grade(self, item: EvaluationItem, answer: Answer) -> Grade:
         try:
@@ -221,9 +235,7 @@ def summarise(results: Sequence[dict[str, Any]], scorers: Scorers | None = None)
 def _summary(suite: str, rows: Sequence[dict[str, Any]], scorer: Any) -> SuiteSummary:
     correct = [bool(row["correct"]) for row in rows]
     interval = clustered_wilson_interval(correct, [row["group"] for row in rows])
-    names = sorted({name for row in rows for name in row["scores"]})
-    # An answer that was not scored (an empty one) counts as zero, or silence would raise the mean.
-    scores = {name: fmean(row["scores"].get(name, 0.0) for row in rows) for name in names}
+    scores = _means(rows)
     repeated = _repeated(rows)
     return SuiteSummary(
         suite=suite,
@@ -235,6 +247,7 @@ def _summary(suite: str, rows: Sequence[dict[str, Any]], scorer: Any) -> SuiteSu
         scores={
             "score": fmean(row["score"] for row in rows),
             **scores,
+            **likelihood.over_items(rows),
             **{name: one.value for name, one in repeated.items()},
             **(scorer(rows) if scorer is not None else {}),
         },
@@ -245,6 +258,19 @@ def _summary(suite: str, rows: Sequence[dict[str, Any]], scorer: Any) -> SuiteSu
         statuses=dict(Counter(row["status"] for row in rows).most_common()),
         extraction_failed=sum(row["reason"].startswith(EXTRACTION_FAILED) for row in rows),
     )
+
+
+def _means(rows: Sequence[dict[str, Any]]) -> dict[str, float]:
+    """The mean of each score. An answer that was not scored (an empty one) counts as zero, or silence would raise the mean.
+
+    A metric of somebody else's may be one whose best value is zero, so what it did not score is left out.
+    """
+    names = sorted({name for row in rows for name in row["scores"]} - likelihood.KEPT)
+    found = {name: [row["scores"][name] for row in rows if name in row["scores"]] for name in names}
+    return {
+        name: fmean(values) if name.startswith("evaluate.") else sum(values) / len(rows)
+        for name, values in found.items()
+    }
 
 
 def _repeated(rows: Sequence[dict[str, Any]]) -> dict[str, Repeated]:

@@ -31,6 +31,17 @@ class EvaluatorSettings(PlatformSettings):
         ge=0,
         description="Answers that one worker takes at a time, so that idle ones help with longer evaluations; 0 for never.",
     )
+    similarity_model: str = Field(
+        default="all-minilm-l6-v2",
+        description="The embedder that `embedding_similarity` asks for behind the gateway.",
+    )
+    metrics_dir: Path | None = Field(
+        default=None,
+        description="A folder with metrics of Hugging Face's `evaluate`, a file or a folder each.",
+    )
+    metrics_from_hub: tuple[str, ...] = Field(
+        default=(), description="Metrics whose code may be fetched from the hub, by name, as a JSON list."
+    )
     suites_dir: Path | None = Field(
         default=None, description="A folder with suites of your own, one Python file each."
     )

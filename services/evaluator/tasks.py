@@ -17,6 +17,7 @@ from model_training.contracts.evaluations import EvaluationCreate, ItemResult
 from model_training.contracts.files import FilePurpose
 from model_training.contracts.jobs import JobKind
 from services.evaluator import repository
+from services.evaluator.likelihood import ReferencePerplexity
 from services.evaluator.service import summarise
 from services.evaluator.settings import EvaluatorSettings
 from services.evaluator.suites.registry import find_suites
@@ -46,6 +47,12 @@ class EvaluateHandler:
                 f"{wanted.samples} answers to each question are asked for at temperature 0: they would all be equal.",
                 param="prompt.temperature",
                 hint="Set a temperature, 0.8 for example, or ask once.",
+            )
+        if wanted.model.startswith(EXTERNAL_PREFIX) and ReferencePerplexity.name in wanted.metrics:
+            raise InvalidInput(
+                "An endpoint of others does not tell how likely a given text is.",
+                param="metrics",
+                hint=f"Leave {ReferencePerplexity.name} out for `{EXTERNAL_PREFIX}…` models.",
             )
         files = {
             suite.file: self._path(session, job.project_id, suite.file, FilePurpose.EVALUATION)

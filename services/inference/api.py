@@ -121,6 +121,8 @@ def make_router(
     async def complete(body: CompletionRequest, request: Request) -> Response:
         asked = await service.plan_completion(body)
         head = _head("cmpl", body)
+        if body.echo:
+            return _reply(_echo_reply(head, asked, await service.measure(asked)))
         if body.stream:
             return await _stream(service, asked, body, head | {"object": "text_completion"}, _text_chunk)
         answer = await _unless_left(request, service.whole(asked))
@@ -177,6 +179,17 @@ def _text_reply(head: dict[str, Any], asked: Asked, answer: Answer) -> Completio
         logprobs=_text_logprobs(asked, answer.scores) if asked.generation.logprobs is not None else None,
     )
     return CompletionReply(**head, choices=[choice], usage=asked.usage(answer.completion_tokens))
+
+
+def _echo_reply(head: dict[str, Any], asked: Asked, scores: Sequence[float]) -> CompletionReply:
+    """The prompt with the log-probability of each of its tokens; the first has none, since nothing stands before it."""
+    logprobs = {
+        "tokens": [asked.token_text(token) for token in asked.generation.prompt],
+        "token_logprobs": [None, *scores],
+        "top_logprobs": None,
+    }
+    choice = CompletionChoice(text=asked.prompt, finish_reason="length", logprobs=logprobs)
+    return CompletionReply(**head, choices=[choice], usage=asked.usage(0))
 
 
 def _reply(reply: BaseModel | None) -> Response:

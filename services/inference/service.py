@@ -110,6 +110,17 @@ class InferenceService:
         generation = replace(generation, logprobs=request.logprobs)
         return Asked(model, generation, request.prompt, self._time(request), trim=False)
 
+    async def measure(self, asked: Asked) -> list[float]:
+        """Log-probability of every token of the prompt after the first, in nats.
+
+        Raises:
+            InvalidInput: the prompt has fewer than two tokens.
+        """
+        ids = asked.generation.prompt
+        if len(ids) < 2:
+            raise InvalidInput("The prompt has nothing whose likelihood could be told.", param="prompt")
+        return (await asyncio.to_thread(self._engine.score, asked.model.name, [ids]))[0]
+
     async def tokenize(self, name: str, messages: Sequence[ChatMessage] | None, text: str | None) -> Tokens:
         """The ids of a rendered conversation, `<bos>` first, or of a plain text without one."""
         model = await self._model(name)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from typing import Any
 
 import httpx
@@ -40,13 +41,31 @@ class GatewayModels:
             NotAnswered: this question was refused (too long, say); others may still be answered.
             JobFailure: no question can be answered (no such model, no right, no platform).
         """
+        body, latency_s = self._patiently(*self._request(question))
+        return _answer(body, question, latency_s)
+
+    def log_probabilities(self, text: str) -> list[float]:
+        """Of each token of a text after the first, in nats. Raises as `ask` does."""
+        model = self._model.rsplit("@", 1)[-1] if self._model.startswith("rag:") else self._model
+        body = {"model": model, "prompt": text, "echo": True, "max_tokens": 0, "logprobs": 0}
+        reply, _ = self._patiently("/v1/completions", body)
+        return [float(value) for value in reply["choices"][0]["logprobs"]["token_logprobs"][1:]]
+
+    def embed(self, embedder: str, texts: Sequence[str]) -> list[list[float]]:
+        """A vector of each text. Raises as `ask` does."""
+        reply, _ = self._patiently("/v1/embeddings", {"model": embedder, "input": list(texts)})
+        rows = sorted(reply["data"], key=lambda row: row["index"])
+        return [row["embedding"] for row in rows]
+
+    def _patiently(self, path: str, body: dict[str, Any]) -> tuple[dict[str, Any], float]:
+        """The reply, and the seconds that it took since it was sent for the last time."""
         started = time.monotonic()
         pause_s = 0.5
         while True:
             sent = time.monotonic()
-            reply, fault = self._post(question)
+            reply, fault = self._post(path, body)
             if reply is not None and reply.status_code == 200:
-                return _answer(reply.json(), question, time.monotonic() - sent)
+                return reply.json(), time.monotonic() - sent
             if reply is not None and reply.status_code not in BUSY:
                 raise _refusal(reply)
             if time.monotonic() - started > PATIENCE_S:
@@ -57,7 +76,7 @@ class GatewayModels:
             time.sleep(_pause(reply, pause_s))
             pause_s = min(2 * pause_s, 10.0)
 
-    def _post(self, question: Question) -> tuple[httpx.Response | None, str]:
+    def _request(self, question: Question) -> tuple[str, dict[str, Any]]:
         body: dict[str, Any] = {
             "model": self._model,
             "max_tokens": question.max_tokens,
@@ -73,6 +92,9 @@ class GatewayModels:
         else:
             path, body["return_prompt"] = "/v1/chat/completions", True
             body["messages"] = [{"role": role, "content": text} for role, text in question.messages]
+        return path, body
+
+    def _post(self, path: str, body: dict[str, Any]) -> tuple[httpx.Response | None, str]:
         try:
             return self._http.post(path, json=body), ""
         except httpx.TransportError as error:

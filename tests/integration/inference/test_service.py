@@ -67,6 +67,34 @@ def test_openai_package_completes_text_with_a_seed_and_a_stop(served: Served) ->
     assert (stopped.text, stopped.finish_reason) == (first[: first.index(first[4:6])], "stop")
 
 
+def test_an_echo_tells_how_likely_the_prompt_is(served: Served) -> None:
+    """What the model wrote itself is as likely when it is echoed behind its prompt as it was when it was written."""
+    prompt = "def add(a, b):"
+    written = served.client.completions.create(model=BASE, prompt=prompt, max_tokens=6, logprobs=0)
+    said = written.choices[0].logprobs
+    assert said is not None
+    assert said.token_logprobs is not None
+    assert written.usage is not None
+    whole = prompt + written.choices[0].text
+    echo = served.client.completions.create(model=BASE, prompt=whole, echo=True, max_tokens=0, logprobs=0)
+    assert echo.choices[0].text == whole
+    assert echo.usage is not None
+    assert echo.usage.completion_tokens == 0
+    told = echo.choices[0].logprobs
+    assert told is not None
+    assert told.tokens is not None
+    assert told.token_logprobs is not None
+    assert len(told.tokens) == len(told.token_logprobs) == echo.usage.prompt_tokens
+    assert told.token_logprobs[0] is None
+    if told.tokens[written.usage.prompt_tokens :] == said.tokens:  # else the text is read as other tokens
+        assert told.token_logprobs[written.usage.prompt_tokens :] == pytest.approx(
+            said.token_logprobs, abs=1e-3
+        )
+    for wrong in ({"echo": True, "max_tokens": 3, "logprobs": 0}, {"max_tokens": 0}):
+        with pytest.raises(openai.UnprocessableEntityError, match="max_tokens"):
+            served.client.completions.create(model=BASE, prompt=prompt, **wrong)
+
+
 def test_prompt_and_tokens_are_those_of_the_one_renderer(served: Served) -> None:
     tokenizer = Tokenizer.from_file(str(served.base / "tokenizer.json"))
     prompt = render(load_template("qa"), QUESTION)
