@@ -284,6 +284,28 @@ class Upkeep(Reply):
     words: str
 
 
+class DimensionValue(Reply):
+    """One arm's figure with its 95% interval; None where it is not known, or where nothing bounds it."""
+
+    arm: str
+    value: float | None = None
+    low: float | None = None
+    high: float | None = None
+
+
+class Dimension(Reply):
+    """One figure that the arms are compared in. The verdict stands on the first, the share of right answers."""
+
+    dimension: Literal["accuracy", "performance", "quality", "consistency", "cost_effectiveness"]
+    name: str
+    definition: str
+    unit: Literal["share", "score", "seconds", "tokens_per_second", "usd"]
+    more_is_better: bool
+    n: int
+    """Answers of each arm that it was measured on."""
+    arms: list[DimensionValue]
+
+
 class KindResult(Reply):
     """One kind of question, or one source of questions: how often each arm is right there, and which it favours."""
 
@@ -367,6 +389,8 @@ class ComparisonReport(Reply):
     """What the verdict was made by: alpha, smallest useful difference, prices, seed, the primary metric."""
     break_even: list[BreakEven] = []
     upkeep: list[Upkeep] = []
+    dimensions: list[Dimension] = []
+    """Every dimension with its definition, an interval for each arm and, where nothing was measured, what would."""
     kinds: list[KindResult] = []
     profiles: list[ProfileResult] = []
     pareto: list[str] = []

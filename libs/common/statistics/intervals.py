@@ -90,6 +90,25 @@ def beta_binomial_interval(
     return Interval(beta_quantile(tail, a, b), beta_quantile(1 - tail, a, b))
 
 
+def percentile_interval(values: Sequence[float], share: float, level: float = 0.95) -> Interval:
+    """An interval for the percentile `share` of what `values` were drawn from: two of the values themselves.
+
+    The number of values below the percentile is binomial, so its quantiles, by the normal approximation, are the ranks.
+    Source: Conover, "Practical Nonparametric Statistics" (1999), section 3.2. Ends at the extremes with few values.
+
+    Raises:
+        ValueError: no values, or `share` outside (0, 1).
+    """
+    if not values or not 0 < share < 1:
+        raise ValueError(
+            f"a percentile needs values and a share between 0 and 1, got {len(values)} and {share}"
+        )
+    ranked, n = sorted(values), len(values)
+    half = two_sided_z(1 - level) * math.sqrt(n * share * (1 - share))
+    low, high = math.floor(n * share - half), math.ceil(n * share + half)
+    return Interval(ranked[min(max(low, 0), n - 1)], ranked[min(max(high, 0), n - 1)])
+
+
 def poisson_interval(count: int, level: float = 0.95) -> Interval:
     """The exact interval for the mean of a Poisson count: quantiles of Gamma(c) at α/2 and of Gamma(c + 1) at 1 - α/2.
 

@@ -12,6 +12,7 @@ from services.comparator.domain.words import p_value
 
 FILTERS = (
     "percent",
+    "measured",
     "signed_points",
     "signed_score",
     "probability",
@@ -36,6 +37,14 @@ _TAG = re.compile(r"<(?=[A-Za-z/!?])")
 def percent(rate: float) -> str:
     """`22.5%`."""
     return f"{100 * rate:.1f}%"
+
+
+def measured(value: float | None, unit: str) -> str:
+    """A figure of a dimension in its unit; a dash where there is none."""
+    if value is None:
+        return "–"
+    shown = {"share": percent, "seconds": seconds, "usd": dollars, "score": "{:.3f}".format}
+    return shown.get(unit, "{:,.1f}".format)(value)
 
 
 def signed_points(difference: float) -> str:

@@ -11,6 +11,7 @@ from model_training.contracts.comparisons import (
     Bound,
     BreakEven,
     ComparisonCreate,
+    Dimension,
     Finding,
     KindResult,
     Look,
@@ -28,6 +29,7 @@ from services.comparator.domain.bounds import bound_of, split
 from services.comparator.domain.break_even import break_evens
 from services.comparator.domain.case import Case
 from services.comparator.domain.costs import cost_notes
+from services.comparator.domain.dimensions import dimensions
 from services.comparator.domain.economics import Setup
 from services.comparator.domain.findings import find, proposals
 from services.comparator.domain.kinds import by_kind
@@ -49,6 +51,7 @@ class Analysis:
     verdict: Verdict
     items: list[SideBySide]
     break_even: list[BreakEven]
+    dimensions: list[Dimension]
     kinds: list[KindResult]
     profiles: list[ProfileResult]
     findings: list[Finding]
@@ -118,6 +121,7 @@ def analyse(
             judge(use, paired, results, setup, request.prices, seed=request.seed, kept_up=kept_up)
             for use in uses
         ],
+        dimensions=dimensions(paired, request) if graded else [],
         findings=find(paired, subject),
         proposals=proposals(paired, subject),
         leaked=leaked,

@@ -46,6 +46,7 @@ def compose(
         prompts={arm.name: _prompt_facts(arm, analysis) for arm in arms},
         environment=environment | {"machine_hour_usd": request.prices.machine_hour_usd},
         break_even=analysis.break_even,
+        dimensions=analysis.dimensions,
         kinds=analysis.kinds,
         profiles=analysis.profiles,
         pareto=pareto(analysis.arms),
