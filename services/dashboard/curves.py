@@ -30,7 +30,7 @@ class Curve:
     def __init__(self) -> None:
         self.steps = array("d")
         self.values = array("d")
-        self._thin: _Thinned | None = None
+        self._thin: dict[int, _Thinned] = {}
 
     def add(self, step: float, value: float) -> None:
         """Append a point; steps never go back, but a repeated one takes the place of the last."""
@@ -38,7 +38,7 @@ class Curve:
             while self.steps and self.steps[-1] >= step:
                 self.steps.pop()
                 self.values.pop()
-            self._thin = None
+            self._thin.clear()
         self.steps.append(step)
         self.values.append(value)
 
@@ -48,9 +48,9 @@ class Curve:
     def thin(self, most: int = SHOWN) -> Thin:
         """The curve in about `most` points. Computed once for all browsers, and anew when it has grown by a hundredth."""
         count = len(self)
-        if self._thin is None or self._thin.most != most or count > self._thin.count * (1 + GROWTH):
-            self._thin = _Thinned(count, most, extremes(self.steps, self.values, most))
-        known = self._thin
+        known = self._thin.get(most)
+        if known is None or count > known.count * (1 + GROWTH):
+            known = self._thin[most] = _Thinned(count, extremes(self.steps, self.values, most))
         if count == known.count:
             return known.thin
         rest = extremes(self.steps[known.count :], self.values[known.count :], TAIL)
@@ -62,7 +62,6 @@ class _Thinned:
     """What was made of the first `count` points."""
 
     count: int
-    most: int
     thin: Thin
 
 

@@ -127,18 +127,13 @@ def _jobs(router: APIRouter, s: StandIn) -> None:  # noqa: C901 (routes beside e
         job = s.world.jobs.get(job_id)
         if job is None:
             raise _missing(f"job {job_id!r}")
-        first = {
-            "job_id": job_id,
-            "sequence": 1,
-            "created_at": made.NOW.isoformat(),
-            "type": "message",
-            "message": made.HOSTILE,
-        }
+        found = [event.model_copy(update={"job_id": job_id}) for event in s.world.events]
         if "text/event-stream" not in request.headers.get("accept", ""):
-            return _page([first])
+            return _page(found)
 
         async def stream() -> AsyncIterator[str]:
-            yield f"id: 1\nevent: message\ndata: {json.dumps(first)}\n\n"
+            for event in found:
+                yield f"id: {event.sequence}\nevent: {event.type}\ndata: {event.model_dump_json()}\n\n"
             while s.world.jobs[job_id].state not in FINAL_STATES:
                 yield ": alive\n\n"
                 await asyncio.sleep(0.5)
@@ -154,16 +149,16 @@ def _jobs(router: APIRouter, s: StandIn) -> None:  # noqa: C901 (routes beside e
 
     @router.get("/fine_tuning/jobs")
     async def trainings() -> Response:
-        return _page([_tuning(job) for job in s.world.jobs.values() if job.kind is JobKind.TRAIN])
+        return _page([_tuning(s, job) for job in s.world.jobs.values() if job.kind is JobKind.TRAIN])
 
     @router.get("/fine_tuning/jobs/{job_id}")
     async def training(job_id: str) -> Response:
         if job_id not in s.world.jobs:
             raise _missing(f"job {job_id!r}")
-        return JSONResponse(_tuning(s.world.jobs[job_id]))
+        return JSONResponse(_tuning(s, s.world.jobs[job_id]))
 
 
-def _tuning(job: Job) -> dict[str, Any]:
+def _tuning(s: StandIn, job: Job) -> dict[str, Any]:
     return {
         "id": job.id,
         "created_at": int(job.created_at.timestamp()),
@@ -173,7 +168,7 @@ def _tuning(job: Job) -> dict[str, Any]:
         "fine_tuned_model": made.TUNED if job.state is JobState.SUCCEEDED else None,
         "hyperparameters": {},
         "trained_tokens": 148_230,
-        "user_provided_suffix": made.HOSTILE,
+        "user_provided_suffix": s.world.suffix,
         "seed": 0,
         "organization_id": "proj_default",
         "result_files": [],
@@ -265,7 +260,7 @@ def _chat(router: APIRouter, s: StandIn) -> None:
         if model.rpartition("@")[2] not in known:
             raise _missing(f"model {model!r}")
         extra = _packed(s) if model.startswith("rag:") else {}
-        text = s.answers.get(model, made.ANSWER)
+        text = s.answers.get(model) or s.world.answers.get(model, made.ANSWER)
         words = [word if i == 0 else f" {word}" for i, word in enumerate(text.split(" "))]
         usage = {
             "prompt_tokens": 380 if extra else 120,
@@ -510,6 +505,16 @@ def _monitoring(router: APIRouter, s: StandIn) -> None:  # noqa: C901 (routes be
             for c in s.world.canaries
         ]
         return _json(next(c for c in s.world.canaries if c.model == model))
+
+    @router.get("/monitoring/drift")
+    async def drift() -> Response:
+        return _page(s.world.drift)
+
+    @router.post("/monitoring/drift/{model}/accept")
+    async def accept_drift(model: str) -> Response:
+        now = made.drift(has_drifted=False)
+        s.world.drift = [now if one.model == model else one for one in s.world.drift]
+        return _json(now)
 
     @router.get("/alerts")
     async def alerts(state: str | None = None) -> Response:

@@ -126,3 +126,13 @@ def test_an_alert_is_acknowledged_and_silenced(page: Page, stand_in: StandIn) ->
     expect(card.get_by_text("silenced", exact=True)).to_have_count(0)
     assert stand_in.world.alerts["alert_02"].acknowledged_by == "default"
     assert any(file.purpose is FilePurpose.EVALUATION for file, _ in stand_in.world.files.values())
+
+
+def test_drift_of_live_questions_is_seen_and_accepted(page: Page) -> None:
+    page.goto("/monitoring?tab=quality")
+    card = page.locator("section.card", has_text="Drift: are live questions")
+    expect(card.get_by_text("drifted", exact=True)).to_be_visible()
+    expect(card.get_by_text("question length (questions)")).to_be_visible()
+    card.get_by_role("button", name="Accept").click()
+    expect(card.get_by_text("As accepted, by windows of 200.")).to_be_visible()
+    expect(card.get_by_role("button", name="Accept")).to_have_count(0)

@@ -6,7 +6,9 @@ so the verdict is that these items cannot tell.
 
 from __future__ import annotations
 
+import os
 import re
+import signal
 import tempfile
 from collections.abc import Iterator
 
@@ -16,13 +18,14 @@ from playwright.sync_api import Browser, Page, expect
 from libs.common.models.prepare import default_model_dir
 from libs.common.models.store import ModelStore
 from model_training.embedded.platform import Platform
+from model_training.embedded.state import ServiceState
 from tests.browser.conftest import opened
 from tests.conftest import free_ports
 from tests.e2e.tiny_model import save_tiny_model
 
 pytestmark = [pytest.mark.slow, pytest.mark.weights, pytest.mark.timeout(1800)]
 REAL, TINY = "gemma-3-270m", "gemma-3-1b"
-LONG_MS = 900_000
+LONG_MS = 600_000
 
 
 @pytest.fixture(scope="module")
@@ -50,13 +53,14 @@ def story(chromium: Browser, platform: Platform) -> Iterator[Page]:
         yield page
 
 
-def test_from_an_empty_platform_to_a_champion(story: Page) -> None:
+def test_from_an_empty_platform_to_a_champion(story: Page, platform: Platform) -> None:
     story.goto("/")
     expect(story.get_by_text("Start here")).to_be_visible()
     pipeline = learn(story)
     watch_the_curve(story)
     read_the_verdict(story, pipeline)
     ask_four_arms(story)
+    restart_in_the_middle(story, platform)
     promote(story)
 
 
@@ -117,6 +121,47 @@ def ask_four_arms(page: Page) -> None:
     expect(page.get_by_text(re.compile("passages read"))).to_have_count(2)
     page.get_by_role("button", name="Best").first.click()
     expect(page.get_by_text("Your choice")).to_have_count(1)
+
+
+def restart_in_the_middle(page: Page, platform: Platform) -> None:
+    """A refresh, and a gateway that dies and comes back, while answers are written: all four are there in the end."""
+    cards = page.locator("section[aria-label^='Answer of']")
+    inference, gateway = _service(platform, "inference"), _service(platform, "gateway")
+    assert inference.pid is not None
+    assert gateway.pid is not None
+    try:
+        _ask_and_hold(page, inference.pid)
+        os.kill(gateway.pid, signal.SIGKILL)
+        expect(cards.get_by_text("asking again").first).to_be_visible(timeout=LONG_MS)
+    finally:
+        os.kill(inference.pid, signal.SIGCONT)
+    expect(cards.get_by_text("done", exact=True)).to_have_count(4, timeout=LONG_MS)
+    assert _service(platform, "gateway").restarts > gateway.restarts
+    expect(page.get_by_text("The gateway does not answer")).to_be_hidden(timeout=LONG_MS)
+
+
+def _ask_and_hold(page: Page, inference: int) -> None:
+    """Ask, and stop the model in the middle of an answer, as the page shows after a refresh."""
+    writing = page.locator("section[aria-label^='Answer of']").get_by_text("writing", exact=True)
+    for number in range(10):
+        page.goto(f"/playground?q=What+does+toolz.partition+do+with+{number}+items%3F")
+        expect(page.locator(".q-chip")).to_have_count(4)
+        page.get_by_label("Longest answer").fill("400")  # with passages, the window of 1,024 holds no more
+        page.get_by_role("button", name="Ask", exact=True).click()
+        expect(page.get_by_text(re.compile("^(writing|done)$")).first).to_be_visible(timeout=LONG_MS)
+        os.kill(inference, signal.SIGSTOP)
+        page.reload()
+        expect(page.get_by_role("textbox", name="Question")).to_have_value(re.compile(f"with {number} items"))
+        expect(page.locator("section[aria-label^='Answer of']")).to_have_count(4)
+        if writing.count():
+            return
+        os.kill(inference, signal.SIGCONT)  # all had ended before it was stopped: once more
+    raise AssertionError("ten questions, and each was answered before the model could be stopped")
+
+
+def _service(platform: Platform, name: str) -> ServiceState:
+    assert platform.state is not None
+    return next(service for service in platform.state.services if service.name == name)
 
 
 def promote(page: Page) -> None:

@@ -24,10 +24,11 @@ from model_training.contracts.evaluations import (
 )
 from model_training.contracts.files import FileObject, FilePurpose
 from model_training.contracts.indexes import Chunk, Index, Source
-from model_training.contracts.jobs import Job, JobKind, JobProgress, JobState, MetricPoint
+from model_training.contracts.jobs import Job, JobEvent, JobKind, JobProgress, JobState, MetricPoint
 from model_training.contracts.models import ModelAlias, ModelObject
 from model_training.contracts.monitoring import (
     CanaryRound,
+    DriftSignal,
     Finding,
     GpuUsage,
     History,
@@ -35,6 +36,7 @@ from model_training.contracts.monitoring import (
     HistorySeries,
     HostUsage,
     JobUsage,
+    LiveDrift,
     ProcessUsage,
     QueueUsage,
     Remaining,
@@ -81,12 +83,20 @@ class World:
     deliveries: list[Delivery] = field(default_factory=list[Delivery])
     canaries: list[CanaryRound] = field(default_factory=list[CanaryRound])
     aliases: list[ModelAlias] = field(default_factory=list[ModelAlias])
+    drift: list[LiveDrift] = field(default_factory=list[LiveDrift])
     votes: list[dict[str, object]] = field(default_factory=list[dict[str, object]])
+    suffix: str = HOSTILE
+    """What people called their trainings."""
+    events: list[JobEvent] = field(default_factory=list[JobEvent])
+    """Of every job."""
+    answers: dict[str, str] = field(default_factory=dict[str, str])
+    """What models say; others give the usual answer."""
 
 
 def empty_world() -> World:
     """A platform that nobody has used yet: the base that comes with it, and nothing else."""
-    return World(models=[ModelObject(id=BASE, created=_unix(NOW))])
+    said = JobEvent(job_id="ftjob_02live", sequence=1, created_at=NOW, type="message", message=HOSTILE)
+    return World(models=[ModelObject(id=BASE, created=_unix(NOW))], events=[said])
 
 
 def full_world(folder: Path, *, items: int = 60) -> World:
@@ -406,6 +416,30 @@ def _add_alerts(world: World) -> None:
             answers=[HOSTILE, "another"],
         ),
     ]
+    collecting = LiveDrift(model=HOSTILE, samples=84, words="84 of 500 samples for a reference are in.")
+    world.drift = [drift(has_drifted=True), collecting]
+
+
+def drift(*, has_drifted: bool) -> LiveDrift:
+    """The newest window of live answers of the tuned model."""
+    far = 0.62 if has_drifted else 0.08
+    return LiveDrift(
+        model=TUNED,
+        samples=2_300,
+        accepted_at=NOW - timedelta(days=6),
+        looked_at=NOW - timedelta(minutes=3),
+        words="Drifted: question length." if has_drifted else "As accepted, by windows of 200.",
+        signals=[
+            DriftSignal(name=name, side=side, effect=effect, p=p, threshold=0.19, drifted=effect > 0.2)  # type: ignore[arg-type]
+            for name, side, effect, p in (
+                ("question_length", "input", far, 0.0005 if has_drifted else 0.4),
+                ("retrieval_best", "input", 0.16, 0.031),
+                ("answer_length", "output", 0.12, 0.11),
+                ("answer_repetition", "output", 0.07, 0.48),
+                ("answer_refusal", "output", 0.02, 1.0),
+            )
+        ],
+    )
 
 
 def resources() -> Resources:

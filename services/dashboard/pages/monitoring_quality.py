@@ -12,6 +12,7 @@ from model_training.contracts.jobs import JobState
 from model_training.contracts.monitoring import CanaryRound, History
 from services.dashboard.app import View
 from services.dashboard.layout import heading
+from services.dashboard.pages import monitoring_drift
 from services.dashboard.parts import answers, history, show, states
 from services.dashboard.views.quality import rates_over_time
 from services.dashboard.views.spans import curves, start_of
@@ -21,7 +22,7 @@ LIMIT_NATS = 0.02
 
 
 def draw(view: View, span: str) -> None:
-    """Evaluations, canaries."""
+    """Evaluations, canaries, drift of live answers."""
     with ui.element("section").classes("card"):
         heading("Right answers over time")
         view.live("evaluations", lambda client: client.evaluations.list(limit=100), _rates, every_s=10.0)
@@ -41,6 +42,7 @@ def draw(view: View, span: str) -> None:
             _distance,
             every_s=60.0,
         )
+    monitoring_drift.draw(view, span)
 
 
 def _rates(page: Page[Evaluation]) -> None:

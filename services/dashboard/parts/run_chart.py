@@ -1,4 +1,8 @@
-"""Curves of one run or of several over each other. A long curve comes thinned out; nothing is sent that has not changed."""
+"""Curves of one run or of several over each other. A long curve comes thinned out; nothing is sent that has not changed.
+
+A page opens with few points of a curve and gets the others a moment later: drawn with the page, they would hold the browser
+while it has the most to do.
+"""
 
 from __future__ import annotations
 
@@ -11,6 +15,8 @@ from services.dashboard.parts import charts
 
 POINTS_SHOWN = 1_200
 """Points of all lines of a chart together, about: a wide screen has hardly more columns."""
+FIRST_SHOWN, DETAIL_AFTER_S = 300, 1.0
+"""Points that a page opens with, and when the others follow."""
 SMOOTH_FROM = 60
 """A curve with fewer points is drawn as it is."""
 
@@ -25,7 +31,9 @@ class RunChart:
         self._metrics = metrics
         self._y = y
         self._smooth = smooth
+        self._runs: Sequence[tuple[str, Curves]] = ()
         self._shown: tuple[int, ...] | None = None
+        self._points, self._waits = FIRST_SHOWN, False
         named = " and ".join(title for _, title, _ in metrics)
         self._chart = charts.draw(charts.lines([], y=y), label=f"Chart: {named} by step")
         self._empty = ui.label("No value was measured yet.").classes("soft")
@@ -35,17 +43,27 @@ class RunChart:
         lengths = tuple(len(_curve(curves, name)) for _, curves in runs for name, _, _ in self._metrics)
         if lengths == self._shown:
             return
-        self._shown = lengths
+        self._shown, self._runs = lengths, runs
         self._empty.set_visibility(not any(lengths))
-        most = max(200, POINTS_SHOWN // max(1, len(lengths)))
+        if not self._waits and sum(lengths) > FIRST_SHOWN:
+            self._waits = True
+            ui.timer(DETAIL_AFTER_S, self._refine, once=True)
+        self._draw()
+
+    def _refine(self) -> None:
+        self._points = POINTS_SHOWN
+        self._draw()
+
+    def _draw(self) -> None:
         series: list[charts.Series] = []
-        for position, (run, curves) in enumerate(runs):
+        most = self._points // min(6, max(1, len(self._runs) * len(self._metrics)))
+        for position, (run, curves) in enumerate(self._runs):
             for number, (name, title, dashed) in enumerate(self._metrics):
                 curve = _curve(curves, name)
                 if not len(curve):
                     continue
-                color = position if len(runs) > 1 else number
-                label = f"{run} {title}" if len(runs) > 1 else title
+                color = position if len(self._runs) > 1 else number
+                label = f"{run} {title}" if len(self._runs) > 1 else title
                 series += self._lines(label, curve.thin(most), color, dashed=dashed)
         self._chart.options.clear()
         self._chart.options.update(charts.lines(series, y=self._y))
