@@ -75,7 +75,7 @@ compose-build:  ## Build the images (BUILD_OPTIONS and TARGETS: docs/guide/compo
 	@deploy/images/build $(TARGETS)
 
 compose-up:  ## Start the platform in containers (PROFILE=cpu or gpu) and wait until it is healthy
-	@$(PYTHON) deploy/compose/make_secrets.py
+	@$(PYTHON) deploy/compose/make_secrets.py $(MT_SECRETS)
 	@$(COMPOSED) up -d --no-build
 	@$(PYTHON) deploy/compose/wait.py $(PROJECT)
 

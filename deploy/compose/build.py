@@ -11,7 +11,7 @@ from typing import Any
 
 import yaml
 
-from deploy.compose.parts import client, compose_service, profiled
+from deploy.compose.parts import client, compose_service, operator, profiled
 from deploy.compose.wiring import NETWORKS
 from deploy.grafana.build import SOURCE
 from deploy.inventory import PARTS, SERVICES, VOLUMES
@@ -34,7 +34,8 @@ def files() -> dict[str, str]:
 def compose() -> dict[str, Any]:
     """The Compose file, as data."""
     return {
-        "services": {one.name: compose_service(one) for one in profiled()} | {"client": client()},
+        "services": {one.name: compose_service(one) for one in profiled()}
+        | {"client": client(), "operator": operator()},
         "networks": {name: {"internal": True} if internal else {} for name, internal in NETWORKS.items()},
         "volumes": {volume.name: {} for volume in VOLUMES},
         "secrets": {

@@ -8,7 +8,7 @@ from typing import Any
 
 from deploy.compose.upstream import UPSTREAM, Upstream
 from deploy.compose.wiring import SERVICE, networks
-from deploy.inventory import PARTS, PROXIES, SERVICES, STORES, TASKS, USER, WATCHERS, environment, url
+from deploy.inventory import HOME, PARTS, PROXIES, SERVICES, STORES, TASKS, USER, WATCHERS, environment, url
 from deploy.inventory_records import Image, Kind, Part, Secret
 
 VERSION = "0.1.0"
@@ -113,6 +113,24 @@ def client() -> dict[str, Any]:
         "tmpfs": ["/tmp:mode=1777,size=1024m"],
         "mem_limit": "2048m",
         "logging": LOGS,
+    }
+
+
+def operator() -> dict[str, Any]:
+    """`docker-compose run --rm -T operator backup - > FILE`: `mt` with the database, the data and retrieval in reach."""
+    rag = PARTS["rag"]
+    given = environment(rag) | {"TMPDIR": HOME, "MT_QDRANT_URL": "${MT_QDRANT_URL:-}"}
+    return {
+        "profiles": ["tools"],
+        **_ours(rag.image.target),
+        "entrypoint": ["python", "-m", "model_training.cli.main"],
+        "environment": {name: value for name, value in given.items() if name != rag.threads},
+        "secrets": [secret.value for secret in (*rag.secrets, Secret.QDRANT_API_KEY)],
+        "networks": [SERVICE, "postgres", "qdrant"],
+        "volumes": _volumes(rag, None),
+        "healthcheck": {"disable": True},
+        **_hardened(rag, None),
+        "restart": "no",
     }
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -18,41 +19,54 @@ if TYPE_CHECKING:
 
 
 def backup(
-    target: Annotated[Path | None, typer.Argument(help="The file; mt-backup-<time>.tar by default.")] = None,
+    target: Annotated[
+        Path | None,
+        typer.Argument(help="The file, or - for standard output; mt-backup-<time>.tar by default."),
+    ] = None,
     home: HomeOption = None,
     without_secrets: Annotated[
         bool,
         typer.Option("--without-secrets", help="Leave keys and secrets out; old API keys end with them."),
     ] = False,
+    without_artifacts: Annotated[
+        bool,
+        typer.Option("--without-artifacts", help="Leave models and reports out; for a bucket with versions."),
+    ] = False,
 ) -> None:
     """Write database, files, models, indexes and settings into one file, while the platform runs."""
-    from model_training.operations.backup import backup
+    from model_training.operations.backup import STANDARD, backup, write_to
     from model_training.operations.place import opened
 
     path = target or Path(f"mt-backup-{datetime.now(UTC):%Y%m%dT%H%M%SZ}.tar")
+    taken = {"secrets": not without_secrets, "artifacts": not without_artifacts}
     with opened(home) as place:
-        made = backup(place, path.absolute(), secrets=not without_secrets)
-    out.print(f"{path}: {_in_words(made)}", soft_wrap=True)
+        stream = path == STANDARD
+        made = (
+            write_to(place, sys.stdout.buffer, **taken) if stream else backup(place, path.absolute(), **taken)
+        )
+    (err if stream else out).print(f"{path}: {_in_words(made)}", soft_wrap=True)
     _say_missing(made)
     if made.has_secrets:
         err.print("It holds the platform's secrets: keep it where only you can read it, or encrypt it.")
 
 
 def restore(
-    source: Annotated[Path, typer.Argument(help="A file of `mt backup`.")],
+    source: Annotated[Path, typer.Argument(help="A file of `mt backup`, or - for standard input.")],
     home: HomeOption = None,
 ) -> None:
     """Put a backup back into an empty data directory or database. Everything is checked before anything is written."""
+    from model_training.operations.backup import STANDARD
     from model_training.operations.place import is_deployment, opened
     from model_training.operations.restore import put_secrets, restore, unpacked
 
+    source = source if source == STANDARD else source.absolute()
     where = Home((home or default_home()).expanduser().absolute())
     _refuse_running(where)
-    with unpacked(source.absolute(), where) as (directory, manifest):
+    with unpacked(source, where) as (directory, manifest):
         if not is_deployment() and not (where.postgres / "data").exists():
             put_secrets(directory, where)
         with opened(home) as place:
-            done = restore(place, source.absolute(), directory, manifest)
+            done = restore(place, source, directory, manifest)
     out.print(f"Restored {_in_words(done)}", soft_wrap=True)
     _say_missing(done)
     if not done.has_secrets:

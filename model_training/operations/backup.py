@@ -13,10 +13,10 @@ import os
 import tarfile
 import tempfile
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import httpx
 
@@ -26,6 +26,9 @@ from model_training.operations.place import Place, connect
 
 MANIFEST = "manifest.json"
 FORMAT = 1
+STANDARD = Path("-")
+"""In place of a file: standard output, or input."""
+OFFLINE = "libs.common.artifacts_offline"
 SECRETS = ("secrets.json", "api_key")
 SETTINGS = ("config.yaml", "alerts.yaml")
 SNAPSHOT_S = 600.0
@@ -47,8 +50,11 @@ class Summary:
     missing: tuple[str, ...] = ()
 
 
-def backup(place: Place, target: Path, *, secrets: bool = True) -> Summary:
+def backup(place: Place, target: Path, *, secrets: bool = True, artifacts: bool = True) -> Summary:
     """Write the backup; it appears under its name when it is complete, readable by its owner only.
+
+    Args:
+        artifacts: take models and reports too; a bucket with versions of its own may keep them itself.
 
     Raises:
         UserError: the database does not answer or is empty, an index cannot be read, or the target exists.
@@ -59,15 +65,29 @@ def backup(place: Place, target: Path, *, secrets: bool = True) -> Summary:
     target.parent.mkdir(parents=True, exist_ok=True)
     try:
         descriptor = os.open(unfinished, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-        with os.fdopen(descriptor, "wb") as file, tempfile.TemporaryDirectory(prefix="mt-backup-") as work:
-            with tarfile.open(fileobj=file, mode="w") as archive:
-                manifest = _Writer(archive, place, Path(work)).write(with_secrets=secrets)
+        with os.fdopen(descriptor, "wb") as file:
+            made = write_to(place, file, secrets=secrets, artifacts=artifacts)
             file.flush()
             os.fsync(file.fileno())
         os.replace(unfinished, target)
     finally:
         unfinished.unlink(missing_ok=True)
-    return summary(target, manifest)
+    return replace(made, path=target, bytes=target.stat().st_size)
+
+
+def write_to(place: Place, stream: IO[bytes], *, secrets: bool = True, artifacts: bool = True) -> Summary:
+    """Write the backup into a stream that need not be seekable; only a whole one can be restored.
+
+    Raises:
+        UserError: as `backup`.
+    """
+    with (
+        tempfile.TemporaryDirectory(prefix="mt-backup-") as work,
+        tarfile.open(fileobj=stream, mode="w|") as archive,
+    ):
+        writer = _Writer(archive, place, Path(work))
+        manifest = writer.write(with_secrets=secrets, with_artifacts=artifacts)
+    return summary(STANDARD, manifest)
 
 
 def summary(path: Path, manifest: dict[str, Any]) -> Summary:
@@ -95,7 +115,7 @@ class _Writer:
         self._members: dict[str, dict[str, Any]] = {}
         self._missing: list[str] = []
 
-    def write(self, *, with_secrets: bool) -> dict[str, Any]:
+    def write(self, *, with_secrets: bool, with_artifacts: bool) -> dict[str, Any]:
         connection = connect(self._place)
         with connection:
             connection.execute("set transaction isolation level repeatable read, read only")
@@ -106,7 +126,7 @@ class _Writer:
                 )
             content = [self._table(connection, name) for name in tables.names(connection)]
             named = _Named.read(connection)
-        self._trees(named)
+        self._trees(named if with_artifacts else replace(named, artifacts=[]))
         self._indexes(named)
         for name in (*SETTINGS, *(SECRETS if with_secrets else ())):
             self._add(self._place.home.root / name, f"settings/{name}", must_be=False)
@@ -135,9 +155,10 @@ class _Writer:
         root = self._place.home.root
         for sha256 in named.files:
             self._add(root / "files" / sha256, f"files/{sha256}")
-        if self._place.artifacts is not None:
-            for artifact in named.artifacts:
-                self._tree(self._place.artifacts / artifact, f"artifacts/{artifact}")
+        if self._place.artifacts is None and named.artifacts:
+            self._place.run(OFFLINE, ["fetch", *named.artifacts])
+        for artifact in named.artifacts:
+            self._tree((self._place.artifacts or root / "artifacts") / artifact, f"artifacts/{artifact}")
         for path in named.checkpoints:
             inside = Path(path)
             if inside.is_relative_to(root):

@@ -30,7 +30,7 @@ class Place:
     rag_url: str | None = None
     is_running: bool = False
     artifacts: Path | None = None
-    """Where artifacts lie; None where they are in a bucket, which keeps itself."""
+    """Where artifacts lie; None where they are in a bucket, with copies in the data directory."""
 
     @property
     def dsn(self) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import sys
 import tarfile
 import tempfile
 from collections.abc import Generator
@@ -15,7 +16,16 @@ from typing import Any
 from model_training.errors import UserError
 from model_training.home import Home
 from model_training.operations import tables
-from model_training.operations.backup import FORMAT, MANIFEST, SECRETS, Summary, file_hash, summary
+from model_training.operations.backup import (
+    FORMAT,
+    MANIFEST,
+    OFFLINE,
+    SECRETS,
+    STANDARD,
+    Summary,
+    file_hash,
+    summary,
+)
 from model_training.operations.place import Place, connect
 
 KINDS = frozenset({"database", "files", "artifacts", "checkpoints", "indexes", "settings"})
@@ -32,18 +42,24 @@ def unpacked(source: Path, home: Home) -> Generator[tuple[Path, dict[str, Any]]]
     with tempfile.TemporaryDirectory(prefix=".restore-", dir=home.root) as name:
         directory = Path(name)
         try:
-            with tarfile.open(source) as archive:
+            with _opened(source) as archive:
                 for member in archive:
                     _take(archive, member, directory)
             manifest: dict[str, Any] = json.loads((directory / MANIFEST).read_text(encoding="utf-8"))
         except FileNotFoundError as error:
-            if not source.exists():
+            if source != STANDARD and not source.exists():
                 raise
             raise UserError(f"{source} is not a whole backup: it holds no {MANIFEST}.") from error
         except (tarfile.TarError, ValueError, EOFError) as error:
             raise UserError(f"{source} is not a backup: {error}") from error
         _check(source, directory, manifest)
         yield directory, manifest
+
+
+def _opened(source: Path) -> tarfile.TarFile:
+    if source == STANDARD:
+        return tarfile.open(fileobj=sys.stdin.buffer, mode="r|")
+    return tarfile.open(source)
 
 
 def put_secrets(directory: Path, home: Home) -> bool:
@@ -93,6 +109,8 @@ def restore(place: Place, source: Path, directory: Path, manifest: dict[str, Any
 
 def _put_trees(place: Place, directory: Path) -> None:
     root = place.home.root
+    if place.artifacts is None and (found := sorted((directory / "artifacts").glob("*"))):
+        place.run(OFFLINE, ["store", *map(str, found)])
     targets = {
         "files": root / "files",
         "artifacts": place.artifacts or root / "artifacts",

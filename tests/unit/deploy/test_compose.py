@@ -20,6 +20,7 @@ from deploy.inventory_records import Secret
 FILE = compose()
 BODIES: dict[str, dict[str, Any]] = FILE["services"]
 NAMED = sorted(BODIES)
+TOOLS = ("client", "operator")
 OURS = [part.name for part in (*SERVICES, *TASKS)]
 
 
@@ -36,7 +37,7 @@ def test_the_files_are_fresh() -> None:
 
 
 def test_every_part_is_there_and_nothing_else() -> None:
-    assert {part_of(name) for name in NAMED} == {*PARTS, "client"}
+    assert {part_of(name) for name in NAMED} == {*PARTS, *TOOLS}
 
 
 @pytest.mark.parametrize("name", NAMED)
@@ -72,13 +73,13 @@ def test_a_network_leads_out_of_the_host_only_for_who_needs_it() -> None:
 
 def test_who_calls_shares_a_network_and_nobody_else_reaches_a_store() -> None:
     on = {name: set(body["networks"]) for name, body in BODIES.items()}
-    for name in set(NAMED) - {"client"}:
+    for name in set(NAMED) - {*TOOLS}:
         for called in PARTS[part_of(name)].calls:
             if called in BODIES and called != "dcgm-exporter":
                 assert on[name] & on[called], f"{name} cannot reach {called}"
     for store in STORES:
         callers = {one for one in NAMED if part_of(one) in PARTS and store.name in PARTS[part_of(one)].calls}
-        assert {one for one in NAMED if store.name in on[one]} == {*callers, store.name}
+        assert {one for one in NAMED if store.name in on[one]} - {"operator"} == {*callers, store.name}
         assert on[store.name] == {store.name}
 
 
