@@ -12,7 +12,7 @@ import re
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from model_training.contracts.evaluations import EvaluationItem, UnitTestCheck
 from model_training.contracts.indexes import Source
@@ -28,6 +28,17 @@ _MBPP = {"task_id", "code", "test_list"}
 def is_benchmark(row: dict[str, Any]) -> bool:
     """Whether a row has one of the two forms."""
     return row.keys() >= _HUMANEVAL or row.keys() >= _MBPP
+
+
+def is_benchmark_file(path: Path) -> bool:
+    """Whether a file is a JSON list, or JSON Lines whose first row has one of the two forms."""
+    try:
+        with path.open(encoding="utf-8-sig") as file:
+            first = next((line for line in file if line.strip()), "")
+        row = [] if first.lstrip().startswith("[") else json.loads(first)
+    except (OSError, ValueError):
+        return False
+    return isinstance(row, list) or (isinstance(row, dict) and is_benchmark(cast("dict[str, Any]", row)))
 
 
 def read_benchmark(path: Path, suite: str, *, package: str | None = None) -> list[EvaluationItem]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import sys
+import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -29,6 +30,7 @@ from model_training.contracts.evaluations import (
     SuiteSummary,
 )
 from model_training.contracts.files import FilePurpose
+from model_training.datasets.benchmarks import is_benchmark_file, read_benchmark
 from model_training.errors import UserError
 
 
@@ -123,7 +125,9 @@ def suites_of(client: Client, names: list[str], file: str | None, limit: int | N
     """
     own = [name for name in names if name not in PUBLIC_SUITES]
     uploaded: str | None = None
-    if own and file is not None:
+    if own and file is not None and is_benchmark_file(Path(file)):
+        uploaded = _upload_benchmark(client, Path(file), [name for name in own if name not in MADE_SUITES])
+    elif own and file is not None:
         present = suites_in(file)
         for name in own:
             if name not in present and name not in MADE_SUITES:
@@ -133,6 +137,23 @@ def suites_of(client: Client, names: list[str], file: str | None, limit: int | N
                 )
         uploaded = upload_data(client, file, FilePurpose.EVALUATION, field="evaluation_file").id
     return [SuiteSpec(name=n, file=uploaded if n in own else None, limit=limit) for n in names]
+
+
+def _upload_benchmark(client: Client, path: Path, suites: list[str]) -> str:
+    """Upload tasks of HumanEval's or MBPP's form as items of the one suite that is asked for.
+
+    Raises:
+        UserError: several suites are asked for, or a row is faulty.
+    """
+    if len(suites) != 1:
+        raise UserError(
+            f"{path} holds tasks of one benchmark, and benchmark_suite names {len(suites)} suites for them.",
+            hint="Name one, `mbpp` for example, beside those that bring their own items.",
+        )
+    items = read_benchmark(path, suites[0])
+    with tempfile.TemporaryDirectory(prefix="mt-upload-") as directory:
+        written = write_lines(Path(directory) / f"{path.stem}.jsonl", items)
+        return upload_data(client, written, FilePurpose.EVALUATION, field="evaluation_file").id
 
 
 def suites_in(file: str) -> set[str]:

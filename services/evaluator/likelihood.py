@@ -33,10 +33,12 @@ class ReferencePerplexity:
     def score(self, item: EvaluationItem, answer: Answer, grade: Grade) -> Mapping[str, float]:
         """The reference's nats, tokens and characters.
 
-        Tokens are counted from the prompt's own; where the prompt's last and the reference's first characters make one
-        token, that one is the prompt's.
+        Behind a prompt that ends in a word ("Answer:") the reference begins with a space, as an answer would. Tokens are
+        counted from the prompt's own; where the prompt's last and the reference's first characters make one token, that
+        one is the prompt's.
         """
-        logprobs = self._measure(answer.prompt + item.answer)
+        is_joined = not answer.prompt[-1:].isspace() and not item.answer[:1].isspace()
+        logprobs = self._measure(f"{answer.prompt}{' ' if is_joined else ''}{item.answer}")
         told = logprobs[answer.prompt_tokens - 1 :]
         if answer.prompt_tokens < 1 or not told:
             raise NotAnswered("the reference has no token of its own behind the prompt")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -11,7 +10,7 @@ from pydantic import ValidationError
 from libs.common.errors import InvalidInput
 from model_training.contracts.evaluations import CallCheck, EvaluationItem
 from model_training.contracts.problems import RowFault
-from model_training.datasets.benchmarks import is_benchmark, read_benchmark
+from model_training.datasets.benchmarks import is_benchmark_file, read_benchmark
 from model_training.errors import UserError
 from services.evaluator.domain import read_expected
 
@@ -24,7 +23,7 @@ def items_of_suite(path: Path, name: str, file: str | None) -> list[EvaluationIt
     Raises:
         InvalidInput: broken rows (each named), or no item of that name in the file.
     """
-    if _holds_benchmark(path):
+    if is_benchmark_file(path):
         try:
             return read_benchmark(path, name)
         except UserError as error:
@@ -39,19 +38,6 @@ def items_of_suite(path: Path, name: str, file: str | None) -> list[EvaluationIt
             hint=f"Suites in this file: {names}.",
         )
     return items
-
-
-def _holds_benchmark(path: Path) -> bool:
-    """Whether the first row is a benchmark's; what is no JSON is left to `read_items` to complain about."""
-    try:
-        with path.open(encoding="utf-8-sig") as file:
-            first = next((line for line in file if line.strip()), "")
-            if first.lstrip().startswith("["):
-                return True
-            row = json.loads(first)
-    except (OSError, ValueError):
-        return False
-    return isinstance(row, dict) and is_benchmark(row)  # pyright: ignore[reportUnknownArgumentType]
 
 
 def read_items(path: Path) -> list[EvaluationItem]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -16,7 +17,8 @@ from model_training.config.comparison_config import ComparisonConfig
 from model_training.config.evaluation_config import EvaluationConfig
 from model_training.config.monitoring_config import MonitoringConfig
 from model_training.contracts.base import Page
-from model_training.contracts.evaluations import SuiteSummary
+from model_training.contracts.evaluations import EvaluationItem, SuiteSummary
+from model_training.contracts.files import FilePurpose
 from model_training.contracts.jobs import Job, JobKind, JobState
 from model_training.contracts.models import ModelObject
 from model_training.contracts.monitoring import GpuUsage, HostUsage, Resources
@@ -90,6 +92,32 @@ def test_a_suite_without_items_is_named_before_anything_is_uploaded(client: Clie
 def test_suites_with_items_of_their_own_need_no_file(client: Client) -> None:
     (suite,) = suites_of(client, ["humaneval"], EvaluationConfig().evaluation_file, 5)
     assert (suite.name, suite.file, suite.limit) == ("humaneval", None, 5)
+
+
+def test_tasks_of_a_benchmark_are_uploaded_as_items_of_the_one_suite_for_them(
+    client: Client, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sent: list[list[EvaluationItem]] = []
+
+    def upload(path: Path, purpose: FilePurpose) -> SimpleNamespace:
+        lines = Path(path).read_text(encoding="utf-8").splitlines()
+        sent.append([EvaluationItem.model_validate_json(line) for line in lines])
+        return SimpleNamespace(id="file_1")
+
+    monkeypatch.setattr(client.files, "upload", upload)
+    tasks = tmp_path / "tasks.json"
+    task = {
+        "task_id": 2,
+        "prompt": "Add.",
+        "code": "def add(a, b):\n    return a + b",
+        "test_list": ["assert add(1, 2) == 3"],
+    }
+    tasks.write_text(json.dumps([task]), encoding="utf-8")
+    suites = suites_of(client, ["humaneval", "mbpp"], str(tasks), None)
+    assert [(suite.name, suite.file) for suite in suites] == [("humaneval", None), ("mbpp", "file_1")]
+    assert [(item.id, item.suite) for item in sent[0]] == [("MBPP/2", "mbpp")]
+    with pytest.raises(UserError, match="names 2 suites"):
+        suites_of(client, ["mbpp", "qa_accuracy"], str(tasks), None)
 
 
 def test_metrics_are_flat() -> None:

@@ -78,6 +78,8 @@ def test_a_reference_is_measured_behind_the_prompt_alone() -> None:
     scores = ReferencePerplexity(measure).score(ITEM, answer("anything"), grade())
     assert measured == ["one two three abcd"]
     assert scores == {"reference_nats": 3.0, "reference_tokens": 2.0, "reference_chars": 4.0}
+    ReferencePerplexity(measure).score(ITEM, answer("anything", prompt="Question: q\nAnswer:"), grade())
+    assert measured[-1] == "Question: q\nAnswer: abcd", "as an answer would begin"
     with pytest.raises(NotAnswered):
         ReferencePerplexity(measure).score(ITEM, answer("anything", tokens=5), grade())
 
