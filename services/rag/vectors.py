@@ -76,7 +76,8 @@ def read_vectors(directory: Path) -> Iterator[IndexPoint]:
         np.load(directory / VECTORS, allow_pickle=False) as arrays,
         (directory / CHUNKS).open(encoding="utf-8") as lines,
     ):
-        dense, indices, values, offsets = (arrays[name] for name in ("dense", "indices", "values", "offsets"))
+        dense, indices, values = (arrays[name] for name in ("dense", "indices", "values"))
+        offsets: list[int] = arrays["offsets"].tolist()
         for row, line in enumerate(lines):
             part = slice(offsets[row], offsets[row + 1])
             sparse = SparseRow(indices[part].tolist(), values[part].tolist())
