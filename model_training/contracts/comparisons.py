@@ -252,6 +252,16 @@ class BreakEven(Reply):
     words: str
 
 
+class MissingArm(Reply):
+    """An arm that could not be asked, and why."""
+
+    arm: str
+    of: Literal["items", "questions"] = "items"
+    """What it is missing from: the graded items, or the free questions alone."""
+    reason: str
+    hint: str | None = None
+
+
 class UpkeepCost(Reply):
     """US dollars a month, training renewed whole at each change, with the interval of the rate of changes."""
 
@@ -380,6 +390,8 @@ class ComparisonReport(Reply):
     arms: list[ArmResult]
     pairs: list[PairResult]
     verdict: Verdict
+    missing: list[MissingArm] = []
+    """Arms that failed; the verdict is about the others, and its confidence is moderate at most."""
     dataset: dict[str, Any] = {}
     training: dict[str, Any] = {}
     model: dict[str, Any] = {}

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from libs.common.statistics.clusters import has_repeats
-from model_training.contracts.comparisons import ArmResult, PairResult, Verdict
+from model_training.contracts.comparisons import ArmResult, MissingArm, PairResult, Verdict
 from services.comparator.domain.arms import PairedItems
 from services.comparator.domain.case import Case
 from services.comparator.domain.results import PRIMARY
@@ -31,6 +31,24 @@ def evidence_notes(
         *_left_out(paired),
         *_grouped(paired),
     ]
+
+
+def without_some(verdict: Verdict, missing: Sequence[MissingArm]) -> Verdict:
+    """The verdict where arms could not be compared: it says so first, and is moderately sure at most."""
+    if not missing:
+        return verdict
+    notes = [
+        f"{one.arm} is missing from the {'free ' if one.of == 'questions' else ''}{one.of}: {one.reason.rstrip('.')}."
+        f"{f' {one.hint}' if one.hint else ''}"
+        for one in missing
+    ]
+    is_less = verdict.confidence == "high" and any(one.of == "items" for one in missing)
+    return verdict.model_copy(
+        update={
+            "notes": [*notes, *verdict.notes],
+            "confidence": "moderate" if is_less else verdict.confidence,
+        }
+    )
 
 
 def _few_items(n: int) -> list[str]:

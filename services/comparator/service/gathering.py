@@ -9,7 +9,7 @@ from typing import Protocol
 
 from libs.common.errors import JobFailure, JobStopped
 from model_training.contracts.chat import ChatMessage, ChatReply
-from model_training.contracts.comparisons import ArmSpec, ComparisonCreate
+from model_training.contracts.comparisons import ArmSpec, ComparisonCreate, MissingArm
 from model_training.contracts.evaluations import EvaluationCreate, ItemResult, Part
 from model_training.contracts.jobs import FINAL_STATES, Job, JobState
 from services.comparator.domain.arms import RAG_PREFIX, Arm
@@ -49,6 +49,10 @@ class Gatherer:
     """By arm: turns shown before a free question, for a model that was never instructed."""
     _collected: dict[str, Arm] = field(default_factory=dict[str, Arm])
     """By evaluation: what was fetched already."""
+    _failed: dict[str, JobFailure] = field(default_factory=dict[str, JobFailure])
+    """By arm: why it could not be evaluated, or asked."""
+    _compared: set[str] = field(default_factory=set[str])
+    """Arms with graded items."""
 
     def arms(self, enough: Enough | None = None) -> tuple[list[Arm], Looks]:
         """Every arm with its graded items, and the looks that were taken at them while they came in.
@@ -56,8 +60,10 @@ class Gatherer:
         The items are asked in the request's blocks, every arm in each. With `enough` the next block waits for its answer on
         those before; without it, all are queued at once.
 
+        An arm whose evaluation fails is left out of all items, and is in `missing`.
+
         Raises:
-            JobFailure: an evaluation failed or was cancelled.
+            JobFailure: an evaluation was cancelled, or those of all arms failed.
             JobStopped: a stop was asked for; on cancel, evaluations started here are cancelled too.
         """
         blocks = self.request.blocks
@@ -86,11 +92,43 @@ class Gatherer:
             for order in orders(len(arms), self.request.blocks, self.request.seed)
         ]
 
+    @property
+    def missing(self) -> list[MissingArm]:
+        """Arms that failed so far, in the order of the request."""
+        return [
+            MissingArm(
+                arm=arm.name,
+                of="questions" if arm.name in self._compared else "items",
+                reason=failure.error.message,
+                hint=failure.error.hint,
+            )
+            for arm in self.request.arms
+            if (failure := self._failed.get(arm.name)) is not None
+        ]
+
+    def _leave_out(self, arm: ArmSpec, failure: JobFailure) -> None:
+        """Go on without an arm.
+
+        Raises:
+            JobFailure: there is none left that could be chosen; the first arm's reason.
+        """
+        if arm.name in self._failed:
+            return
+        self._failed[arm.name] = failure
+        choices = [one.name for one in self.request.arms if one.passages == "searched"]
+        if all(name in self._failed for name in choices):
+            raise self._failed[choices[0]]
+        self.context.event(f"Going on without {arm.name}: {failure.error.message}")
+
     def _start_block(self, block: int) -> dict[tuple[int, int], str]:
         """Queue a block's evaluations; by arm and block, their ids. An arm that names an evaluation has no others."""
         arms, blocks = self.request.arms, self.request.blocks
         order = orders(len(arms), blocks, self.request.seed)[block - 1] if blocks > 1 else range(len(arms))
-        asked = [position for position in order if arms[position].evaluation is None]
+        asked = [
+            position
+            for position in order
+            if arms[position].evaluation is None and arms[position].name not in self._failed
+        ]
         given = {(i, block): arm.evaluation for i, arm in enumerate(arms) if arm.evaluation and block == 1}
         return given | {(position, block): self._start(position, arms[position], block) for position in asked}
 
@@ -122,11 +160,19 @@ class Gatherer:
             self._check_stop(own)
             jobs = {key: self.platform.job(job_id) for key, job_id in started.items()}
             for (position, _), job in jobs.items():
-                _refuse_unfinished(arms[position].name, job)
-            if all(job.state is JobState.SUCCEEDED for job in jobs.values()):
+                self._look_at(arms[position], job)
+            left = [job for (position, _), job in jobs.items() if arms[position].name not in self._failed]
+            if all(job.state is JobState.SUCCEEDED for job in left):
                 return
             self._report(jobs)
             time.sleep(self.poll_s)
+
+    def _look_at(self, arm: ArmSpec, job: Job) -> None:
+        _refuse_cancelled(arm.name, job)
+        if job.state is JobState.FAILED:
+            self._leave_out(arm, _failure_of(arm.name, job))
+        elif arm.name in self._failed and job.state not in FINAL_STATES and arm.evaluation is None:
+            self.platform.cancel(job.id)  # its other blocks are of no use any more
 
     def _check_stop(self, own: Sequence[str]) -> None:
         stop = self.context.stop_requested()
@@ -152,9 +198,11 @@ class Gatherer:
 
     def _collect_all(self, started: Mapping[tuple[int, int], str]) -> list[Arm]:
         """Every arm over the blocks that are in."""
+        self._compared = {arm.name for arm in self.request.arms if arm.name not in self._failed}
         return [
             self._merged([self._collect(arm, job_id) for (i, _), job_id in started.items() if i == position])
             for position, arm in enumerate(self.request.arms)
+            if arm.name not in self._failed
         ]
 
     def _merged(self, parts: Sequence[Arm]) -> Arm:
@@ -208,7 +256,9 @@ class Gatherer:
     @property
     def _free_arms(self) -> list[ArmSpec]:
         """Nobody knows which passages are right for a free question, so bounds are not asked any."""
-        return [arm for arm in self.request.arms if arm.passages == "searched"]
+        return [
+            arm for arm in self.request.arms if arm.passages == "searched" and arm.name not in self._failed
+        ]
 
     def _describe_free(self, arm: ArmSpec) -> str:
         count = len(self.shots.get(arm.name, ())) // 2
@@ -219,8 +269,10 @@ class Gatherer:
     def free_answers(self) -> dict[str, list[ItemResult]]:
         """Each arm's answers to `test_queries`, in their order; none is graded, since none has a reference.
 
+        An arm that does not answer one of them is left out, and is in `missing`.
+
         Raises:
-            JobFailure: a model refused to answer or could not be reached.
+            JobFailure: no arm answers.
             JobStopped: a stop was asked for.
         """
         queries, arms = self.request.test_queries, self._free_arms
@@ -234,8 +286,13 @@ class Gatherer:
                     total,
                     f"{arm.name}: question {position + 1} of {len(queries)}",
                 )
-                answers[arm.name].append(self._ask(arm, position, query))
-        return answers
+                if arm.name in self._failed:
+                    continue
+                try:
+                    answers[arm.name].append(self._ask(arm, position, query))
+                except JobFailure as failure:
+                    self._leave_out(arm, failure)
+        return {name: given for name, given in answers.items() if name not in self._failed}
 
     def _ask(self, arm: ArmSpec, position: int, query: str) -> ItemResult:
         prompt = arm.prompt or self.request.prompt
@@ -245,7 +302,7 @@ class Gatherer:
         return _ungraded(position, query, reply, time.perf_counter() - began)
 
 
-def _refuse_unfinished(name: str, job: Job) -> None:
+def _refuse_cancelled(name: str, job: Job) -> None:
     if job.state is JobState.CANCELLED:
         raise JobFailure(
             "evaluation_cancelled",
@@ -254,17 +311,18 @@ def _refuse_unfinished(name: str, job: Job) -> None:
             param="arms",
             hint="Start the comparison again.",
         )
-    if job.state is JobState.FAILED:
-        error = job.error
-        raise JobFailure(
-            error.code if error else "evaluation_failed",
-            f"The evaluation of arm {name!r} ({job.id}) failed: "
-            f"{error.message if error else 'no reason given'}",
-            blame=error.blame if error else "system",
-            param="arms",
-            hint=error.hint if error else None,
-            rows=error.rows if error else None,
-        )
+
+
+def _failure_of(name: str, job: Job) -> JobFailure:
+    error = job.error
+    return JobFailure(
+        error.code if error else "evaluation_failed",
+        f"The evaluation of arm {name!r} ({job.id}) failed: {error.message if error else 'no reason given'}",
+        blame=error.blame if error else "system",
+        param="arms",
+        hint=error.hint if error else None,
+        rows=error.rows if error else None,
+    )
 
 
 def _ungraded(position: int, query: str, reply: ChatReply, seconds: float) -> ItemResult:

@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from model_training.config.catalogue import find_model
-from model_training.contracts.comparisons import ComparisonCreate, ComparisonReport, Look, Upkeep
+from model_training.contracts.comparisons import ComparisonCreate, ComparisonReport, Look, MissingArm, Upkeep
 from model_training.contracts.judges import JudgeReport
 from services.comparator.domain.analysis import Analysis
 from services.comparator.domain.arms import RAG_PREFIX, Arm
@@ -29,6 +29,7 @@ def compose(
     training: dict[str, Any],
     environment: dict[str, Any],
     looks: Sequence[Look] = (),
+    missing: Sequence[MissingArm] = (),
     judge: JudgeReport | None = None,
     upkeep: Sequence[Upkeep] = (),
     order: Sequence[Sequence[str]] = (),
@@ -56,6 +57,7 @@ def compose(
         bounds=analysis.bounds,
         retrieval=analysis.retrieval,
         looks=list(looks),
+        missing=list(missing),
         judge=judge,
         upkeep=list(upkeep),
         rules={

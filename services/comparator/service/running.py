@@ -8,7 +8,7 @@ import json
 import os
 import shutil
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, TypeVar
@@ -26,6 +26,7 @@ from services.comparator.domain.analysis import Analysis, analyse, fair_items, v
 from services.comparator.domain.arms import Arm
 from services.comparator.domain.economics import Setup
 from services.comparator.domain.looks import Looks, look
+from services.comparator.domain.notes import without_some
 from services.comparator.domain.results import total_cost_usd
 from services.comparator.domain.upkeep import building_seconds, upkeep
 from services.comparator.ports import Platform
@@ -99,12 +100,9 @@ def compare(
     request = plan.request
     watcher = _Watcher(request, gatherer)
     graded = _is_graded(request)
-    arms, seen = (
-        gatherer.arms(watcher.enough if watcher.is_needed else None)
-        if graded
-        else (gatherer.bare_arms(), Looks())
-    )
+    arms, seen = gatherer.arms(watcher.enough if watcher.is_needed else None) if graded else ([], Looks())
     free = gatherer.free_answers() if request.test_queries else {}
+    arms = arms or gatherer.bare_arms()
     training = reporting.training_facts(platform, request)
     versions = reporting.index_versions(platform, request)
     setup = Setup(
@@ -113,6 +111,8 @@ def compare(
     now = datetime.now(UTC)
     kept_up = [upkeep(name, known, now, arms, setup, request.prices) for name, known in versions.items()]
     analysis = _analyse(plan, arms, setup, free, profiles, (watcher.looks, seen), kept_up)
+    missing = gatherer.missing
+    analysis = replace(analysis, verdict=without_some(analysis.verdict, missing))
     judged = None
     if request.judge is not None and graded:
         judged = Judge(gatherer.context, platform, request.judge, kept).judge(fair_items(arms), request.seed)
@@ -123,6 +123,7 @@ def compare(
         arms,
         training=training,
         looks=watcher.looks,
+        missing=missing,
         judge=judged,
         upkeep=kept_up,
         order=gatherer.order if graded and request.blocks > 1 else [],

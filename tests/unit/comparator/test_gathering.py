@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import pytest
 
 from libs.common.errors import JobFailure, JobStopped
-from model_training.contracts.chat import ChatMessage
+from model_training.contracts.chat import ChatMessage, ChatReply
 from model_training.contracts.comparisons import ArmSpec, ComparisonCreate
 from model_training.contracts.evaluations import SuiteSpec
 from model_training.contracts.jobs import JobError
@@ -71,12 +73,51 @@ def test_an_evaluation_of_another_model_is_refused() -> None:
         gatherer(fake, request(arms=mixed), FakeContext(job_id="cmp_2")).arms()
 
 
-def test_a_failed_evaluation_ends_the_comparison_with_its_reason() -> None:
-    error = JobError(code="no_items", message="the file holds no items", blame="user", hint="Name the suite.")
-    with pytest.raises(JobFailure, match=r"arm 'rag' .* failed: the file holds no items") as caught:
-        gatherer(platform(fails={MODELS["rag"]: error}), request()).arms()
+NO_ITEMS = JobError(code="no_items", message="the file holds no items", blame="user", hint="Name the suite.")
+
+
+def test_where_all_evaluations_fail_the_comparison_ends_with_the_first_reason() -> None:
+    fails = {MODELS["base"]: NO_ITEMS, MODELS["rag"]: NO_ITEMS}
+    with pytest.raises(JobFailure, match=r"arm 'base' .* failed: the file holds no items") as caught:
+        gatherer(platform(fails=fails), request()).arms()
     assert caught.value.error.blame == "user"
     assert caught.value.error.hint == "Name the suite."
+
+
+@pytest.mark.parametrize("blocks", [1, 3])
+def test_an_arm_that_fails_is_missing_and_the_others_are_compared(blocks: int) -> None:
+    tuned = ArmSpec(name="tuned", model=MODELS["tuned"])
+    fake = platform(fails={MODELS["tuned"]: NO_ITEMS})
+    asked = request(arms=[*ARMS, tuned], blocks=blocks, stop_early=blocks > 1)
+    found = compare(Plan(asked, {}), gatherer(fake, asked), fake, machine=lambda isolation: {})
+    report = found.report
+    assert [arm.name for arm in report.arms] == ["base", "rag"]
+    assert (report.verdict.recommended, report.verdict.confidence) == ("rag", "moderate")
+    assert report.missing[0].arm == "tuned"
+    assert report.verdict.notes[0].startswith(
+        "tuned is missing from the items: The evaluation of arm 'tuned'"
+    )
+    assert report.verdict.notes[0].endswith("failed: the file holds no items. Name the suite.")
+    assert sum(created.model == MODELS["tuned"] for created in fake.created.values()) == 1
+
+
+def test_an_arm_that_does_not_answer_free_questions_is_missing_from_them_alone() -> None:
+    class Deaf(FakePlatform):
+        def chat(self, model: str, messages: Sequence[ChatMessage], max_tokens: int) -> ChatReply:
+            if model == MODELS["rag"]:
+                raise JobFailure("platform_unreachable", "nobody is there")
+            return super().chat(model, messages, max_tokens)
+
+    fake = Deaf(answers=platform().answers)
+    asked = request(test_queries=["How?"])
+    report = compare(Plan(asked, {}), gatherer(fake, asked), fake, machine=lambda isolation: {}).report
+    assert [arm.name for arm in report.arms] == ["base", "rag"]
+    assert report.verdict.confidence == "high"
+    assert report.verdict.notes[0] == "rag is missing from the free questions: nobody is there."
+    alone = request(suites=[], test_queries=["How?"])
+    found = compare(Plan(alone, {}), gatherer(fake, alone), fake, machine=lambda isolation: {})
+    assert [arm.name for arm in found.report.arms] == ["base"]
+    assert list(found.items[0].answers) == ["base"]
 
 
 @pytest.mark.parametrize(("stop", "cancelled"), [("cancel", ["eval_0", "eval_1"]), ("pause", [])])
