@@ -1,7 +1,8 @@
 """Questions under way in the playground: held here and not in a page, so that a refresh finds them again.
 
-Each arm is a stream of its own. Where the gateway goes away in the middle of an answer, the arm waits and asks again. Runs
-live in this process's memory: the newest stay, and the address of the page holds the question for the time after.
+Each arm is a stream of its own. Where the gateway goes away in the middle of an answer, the arm waits and asks again. What
+arms have said is written to files when they end: a dashboard that was restarted shows it, and asks those again that had not
+ended. The address of the page holds the question for the time after.
 """
 
 from __future__ import annotations
@@ -13,9 +14,12 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+from pydantic import BaseModel, ValidationError
+
 from model_training.client import ApiError, ConnectionFailed
 from model_training.contracts.chat import ChatPiece, Usage
 from model_training.errors import UserError
+from services.dashboard.answered import Answered
 from services.dashboard.gateway import AWAY, Connection
 
 KEPT = 200
@@ -44,6 +48,11 @@ class ArmAnswer:
     error: str = ""
     hint: str = ""
     attempts: int = 0
+
+    @property
+    def is_over(self) -> bool:
+        """Has it ended, well or not?"""
+        return self.state in ("done", "failed")
 
     def begin(self) -> None:
         """Ask (again): what an earlier attempt said is dropped, since the answer begins anew."""
@@ -77,11 +86,6 @@ class Run:
     _listeners: list[Callable[[Run], None]] = field(default_factory=list[Callable[["Run"], None]])
     _told: bool = False
 
-    @property
-    def is_over(self) -> bool:
-        """Have all arms ended?"""
-        return all(arm.state in ("done", "failed") for arm in self.arms)
-
     def subscribe(self, listener: Callable[[Run], None]) -> Callable[[], None]:
         """Be told of every change, some times a second at most, and now. The answer ends that."""
         self._listeners.append(listener)
@@ -105,16 +109,35 @@ class Run:
             listener(self)
 
 
-class Runs:
-    """The newest runs, by id."""
+class Kept(BaseModel):
+    """A run as it stands in its file."""
 
-    def __init__(self) -> None:
+    question: str
+    arms: list[ArmAnswer]
+    max_tokens: int
+    temperature: float
+    vote: str | None = None
+
+
+class Runs:
+    """The newest runs, by id. Pages of any browser with the same key find them."""
+
+    def __init__(self, answered: Answered) -> None:
+        self._answered = answered
         self._runs: dict[tuple[str, str], Run] = {}
         self._tasks: set[asyncio.Task[None]] = set()
 
     def get(self, connection: Connection, run_id: str) -> Run | None:
-        """A run of whoever uses the same key."""
-        return self._runs.get((connection.id, run_id))
+        """A run of whoever uses the same key; arms that an earlier process left without an end are asked again."""
+        found = self._runs.get((connection.id, run_id))
+        if found is None and (text := self._answered.load(connection.id, run_id)) is not None:
+            try:
+                kept = Kept.model_validate_json(text)
+            except ValidationError:  # of another version
+                return None
+            found = Run(run_id, kept.question, kept.arms, kept.max_tokens, kept.temperature, kept.vote)
+            self._begin(connection, found)
+        return found
 
     def start(
         self,
@@ -133,14 +156,39 @@ class Runs:
             max_tokens,
             temperature,
         )
+        self._keep(connection, run)
+        self._begin(connection, run)
+        return run
+
+    def vote(self, connection: Connection, run: Run, model: str) -> None:
+        """Note which arm was found best."""
+        run.vote = model
+        run.changed()
+        self._keep(connection, run)
+
+    def _begin(self, connection: Connection, run: Run) -> None:
         self._runs[connection.id, run.id] = run
         while len(self._runs) > KEPT:
             del self._runs[next(iter(self._runs))]
         for arm in run.arms:
-            task = asyncio.get_running_loop().create_task(_answer(connection, run, arm))
-            self._tasks.add(task)
-            task.add_done_callback(self._tasks.discard)
-        return run
+            if not arm.is_over:
+                task = asyncio.get_running_loop().create_task(self._answer(connection, run, arm))
+                self._tasks.add(task)
+                task.add_done_callback(self._tasks.discard)
+
+    async def _answer(self, connection: Connection, run: Run, arm: ArmAnswer) -> None:
+        await _answer(connection, run, arm)
+        self._keep(connection, run)
+
+    def _keep(self, connection: Connection, run: Run) -> None:
+        kept = Kept(
+            question=run.question,
+            arms=run.arms,
+            max_tokens=run.max_tokens,
+            temperature=run.temperature,
+            vote=run.vote,
+        )
+        self._answered.save(connection.id, run.id, kept.model_dump_json())
 
 
 async def _answer(connection: Connection, run: Run, arm: ArmAnswer) -> None:

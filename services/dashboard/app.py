@@ -10,6 +10,7 @@ import inspect
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from functools import partial
+from pathlib import Path
 from typing import Any, ParamSpec, TypeVar, cast
 from urllib.parse import quote
 
@@ -21,6 +22,8 @@ from starlette.responses import RedirectResponse, Response
 
 from model_training.client import Client
 from model_training.errors import UserError
+from services.dashboard.answered import Answered
+from services.dashboard.answering import Runs
 from services.dashboard.datafiles import Shelf
 from services.dashboard.feeds import Feed, Feeds, Snapshot
 from services.dashboard.gateway import Connection, Gateway
@@ -33,6 +36,7 @@ from services.dashboard.sessions import Sessions
 T = TypeVar("T")
 P = ParamSpec("P")
 
+LOGIN = "login"
 SETTLE_S = 0.8
 """How long the first answer of a page waits for its parts; later ones come over the socket."""
 
@@ -176,10 +180,15 @@ class View:
 
 
 class Dashboard:
-    """What all pages share."""
+    """What all pages share.
 
-    def __init__(self, gateway: Gateway, sessions: Sessions) -> None:
+    Args:
+        folder: what outlives the process is kept there, if it can be written to.
+    """
+
+    def __init__(self, gateway: Gateway, sessions: Sessions, folder: Path) -> None:
         self.gateway = gateway
+        self.runs = Runs(Answered(folder / "answers"))
         self.sessions = sessions
         self.feeds = Feeds()
         self.watches = JobWatches()
@@ -196,7 +205,7 @@ class Dashboard:
 
         def register(build: Callable[..., Any]) -> Callable[..., Any]:
             async def shown(request: Request, **arguments: Any) -> Response | None:
-                connection = self.sessions.connection(browser_id())
+                connection = self.sessions.connection(sealed_login())
                 if connection is None:
                     there = request.url.path + (f"?{request.url.query}" if request.url.query else "")
                     return RedirectResponse(f"/login?next={quote(there)}")
@@ -235,3 +244,17 @@ class Dashboard:
 def browser_id() -> str:
     """The session of the browser that is asking, from its signed cookie."""
     return str(nicegui_app.storage.browser["id"])
+
+
+def sealed_login() -> str | None:
+    """The login that the browser brings along, from the same cookie."""
+    return nicegui_app.storage.browser.get(LOGIN)
+
+
+def keep_login(sealed: str | None) -> None:
+    """Have the browser keep its login, or forget it with None. Only while a page is being built."""
+    browser = nicegui_app.storage.browser
+    if sealed is None:
+        browser.pop(LOGIN, None)
+    else:
+        browser[LOGIN] = sealed

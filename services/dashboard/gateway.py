@@ -16,6 +16,7 @@ T = TypeVar("T")
 OnAway = Callable[[bool], object]
 
 THREADS = 16
+MOST_KEYS = 1000
 TIMEOUT_S = 30.0
 AWAY = frozenset({HTTPStatus.BAD_GATEWAY, HTTPStatus.SERVICE_UNAVAILABLE, HTTPStatus.GATEWAY_TIMEOUT})
 
@@ -130,18 +131,29 @@ class Gateway:
         self._connections: dict[str, Connection] = {}
 
     def connect(self, key: str) -> Connection:
-        """The connection with a key. Whether the key is good shows when it is used."""
-        if key not in self._connections:
-            self._connections[key] = Connection(self.url, key, self._pool)
-        return self._connections[key]
+        """The connection with a key that was good once. Those that nobody has asked for for longest are closed."""
+        found = self._connections.pop(key, None) or Connection(self.url, key, self._pool)
+        self._connections[key] = found  # the newest stands last
+        while len(self._connections) > MOST_KEYS:
+            self._connections.pop(next(iter(self._connections))).close()
+        return found
 
-    def forget(self, key: str) -> None:
-        """Close the connection of a key that nobody uses any more."""
-        if (connection := self._connections.pop(key, None)) is not None:
+    async def check(self, key: str) -> None:
+        """Is the key good?
+
+        Raises:
+            ApiError: it is not.
+            ConnectionFailed: nobody answers.
+        """
+        connection = Connection(self.url, key, self._pool)
+        try:
+            await connection.call(lambda client: client.models.list())
+        finally:
             connection.close()
 
     def close(self) -> None:
         """Close everything."""
-        for key in list(self._connections):
-            self.forget(key)
+        for connection in self._connections.values():
+            connection.close()
+        self._connections.clear()
         self._pool.shutdown(wait=False, cancel_futures=True)

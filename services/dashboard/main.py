@@ -1,9 +1,8 @@
-"""The dashboard: pages for people, drawn from what the gateway says. It has no data of its own but who is logged in."""
+"""The dashboard: pages for people, drawn from what the gateway says. Of its own it keeps the playground's newest answers."""
 
 from __future__ import annotations
 
 import logging
-import secrets
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 
@@ -18,7 +17,7 @@ from services.dashboard import layout, pages
 from services.dashboard.app import Dashboard
 from services.dashboard.gateway import Gateway
 from services.dashboard.guard import Guard
-from services.dashboard.sessions import Sessions
+from services.dashboard.sessions import Sessions, kept_secret
 from services.dashboard.settings import DashboardSettings
 
 RECONNECT_S = 20.0
@@ -28,7 +27,10 @@ RECONNECT_S = 20.0
 def build(settings: DashboardSettings) -> FastAPI:
     """The application with everything wired. One process holds one of it: NiceGUI's pages are global."""
     gateway = Gateway(settings.gateway_url)
-    dashboard = Dashboard(gateway, Sessions(gateway, settings.shared_key()))
+    folder = settings.home / "dashboard"
+    given = settings.dashboard_secret
+    secret = given.get_secret_value() if given else kept_secret(folder)
+    dashboard = Dashboard(gateway, Sessions(gateway, settings.shared_key(), secret), folder)
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncGenerator[None]:
@@ -41,7 +43,7 @@ def build(settings: DashboardSettings) -> FastAPI:
         title="Model training dashboard",
         middleware=[Middleware(Guard, hosts=settings.dashboard_hosts)],
     )
-    Storage.path = settings.home / "dashboard"
+    Storage.path = folder
     layout.install()
     pages.register(dashboard)
     ui.run_with(
@@ -52,8 +54,7 @@ def build(settings: DashboardSettings) -> FastAPI:
         tailwind=False,  # our own style sheet is smaller than its compiler
         binding_refresh_interval=None,
         reconnect_timeout=RECONNECT_S,
-        # Sessions end with the process: keys are kept in its memory only.
-        storage_secret=secrets.token_urlsafe(32),
+        storage_secret=secret,
         session_middleware_kwargs={"same_site": "lax", "https_only": False, "session_cookie": "mt_dashboard"},
         show_welcome_message=False,
     )

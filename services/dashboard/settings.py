@@ -30,6 +30,10 @@ class DashboardSettings(BaseSettings):
     dashboard_login: bool = Field(
         default=False, description="Ask for a key also where the platform's own lies in the data directory."
     )
+    dashboard_secret: SecretStr | None = Field(
+        default=None,
+        description="Seals the logins in people's cookies; kept in the data directory where it is not set.",
+    )
     dashboard_hosts: list[str] = Field(
         default=["127.0.0.1", "localhost", "[::1]", "dashboard"],
         description="Host headers that are answered.",

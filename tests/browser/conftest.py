@@ -10,7 +10,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -41,10 +41,12 @@ class RunningDashboard:
 
 
 @contextmanager
-def running_dashboard(gateway_url: str, key: str = "k", **environment: str) -> Iterator[RunningDashboard]:
-    """A dashboard process that is ready; it is killed afterwards."""
-    url = f"http://127.0.0.1:{free_ports(1)}"
-    with tempfile.TemporaryDirectory(prefix="mt-dashboard-") as home:
+def running_dashboard(
+    gateway_url: str, key: str = "k", *, home: str | None = None, port: int | None = None, **environment: str
+) -> Iterator[RunningDashboard]:
+    """A dashboard process that is ready; it is killed afterwards. Its data directory stays where `home` names one."""
+    url = f"http://127.0.0.1:{port or free_ports(1)}"
+    with nullcontext(home) if home else tempfile.TemporaryDirectory(prefix="mt-dashboard-") as home:
         settings = {
             "MT_HOME": home,
             "MT_GATEWAY_URL": gateway_url,

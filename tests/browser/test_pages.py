@@ -47,7 +47,7 @@ PAGES = {
     "settings": ("/settings", "API keys"),
 }
 """By name of its picture: the address, and a text that shows that the page is whole."""
-HEIGHTS = {"job": 1280, "playground": 900, "comparison": 1000, "monitoring-quality": 1500}
+HEIGHTS = {"job": 1280, "playground": 900, "comparison": 1000, "monitoring-quality": 1900}
 """Of pictures that show more than the first screen, in pixels."""
 
 

@@ -11,7 +11,7 @@ from nicegui import ui
 from model_training.client import Client
 from model_training.contracts.comparisons import Prices
 from model_training.contracts.files import FileObject, FilePurpose
-from services.dashboard.answering import ArmAnswer, Run, Runs
+from services.dashboard.answering import ArmAnswer, Run
 from services.dashboard.app import Dashboard, View
 from services.dashboard.layout import heading
 from services.dashboard.parts import answers, choices, intervals, states
@@ -22,8 +22,6 @@ from services.dashboard.views.highlight import highlight
 PRICES = Prices()
 MOST_ARMS = 8
 LONGEST_QUESTION = 20_000
-RUNS = Runs()
-"""Of this process; pages of any browser with the same key find them."""
 
 
 def register(dashboard: Dashboard) -> None:
@@ -43,7 +41,7 @@ class Playground:
 
     def draw(self, question: str, arms: list[str], run_id: str) -> None:
         """Form and answers; `run_id` is a run to look at."""
-        run = RUNS.get(self.view.connection, run_id) if run_id else None
+        run = self.view.dashboard.runs.get(self.view.connection, run_id) if run_id else None
         with ui.element("section").classes("card"):
             self.question = ui.textarea("Question", value=run.question if run else question)
             self.question.props(f"outlined autogrow maxlength={LONGEST_QUESTION}").classes("w-full")
@@ -89,7 +87,7 @@ class Playground:
         if len(models) > MOST_ARMS:
             ui.notify(f"{len(models)} arms are too many; {MOST_ARMS} can answer at once.", type="warning")
             return
-        run = RUNS.start(
+        run = self.view.dashboard.runs.start(
             self.view.connection,
             question,
             models,
@@ -186,8 +184,7 @@ class ArmCard:
             refresh=("votes",),
         )
         if vote is not None:
-            run.vote = arm.model
-            run.changed()
+            self.view.dashboard.runs.vote(self.view.connection, run, arm.model)
 
 
 class Collecting:
