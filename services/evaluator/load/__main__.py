@@ -8,15 +8,16 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import socket
 import sys
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
-
-import psutil
+from urllib.parse import urlsplit
 
 from services.evaluator.load.client import Target, run_closed, run_open
+from services.evaluator.load.meter import Meter
 from services.evaluator.load.report import Limits, LoadReport, over_runs, summarise
 from services.evaluator.load.schedule import ClosedLoop, OpenLoop, from_trace
 
@@ -29,19 +30,25 @@ def main(arguments: Sequence[str] | None = None) -> None:
     prompts = _lines(given.prompts) if given.prompts else PROMPTS
     target = Target(given.url, given.model, prompts, given.max_tokens, os.environ.get(given.key_variable, ""))
     limits = Limits(given.ttft, given.tpot, given.e2e)
-    machine = psutil.Process()
-    psutil.cpu_percent()
-    machine.cpu_percent()
-    reports = [_run(given, target, limits, seed) for seed in range(given.seed, given.seed + given.repeats)]
+    with Meter() as meter:
+        reports = [
+            _run(given, target, limits, seed) for seed in range(given.seed, given.seed + given.repeats)
+        ]
+    machine = meter.usage
+    answers = sum(report.requests - sum(report.errors.values()) for report in reports)
     report = {
         "target": {"url": given.url, "model": given.model, "max_tokens": given.max_tokens},
         "limits_s": asdict(limits),
         "over_runs": _over(reports),
         "runs": [asdict(one) for one in reports],
         "this_machine": {
-            "cpu_percent": psutil.cpu_percent(),
-            "client_cpu_percent": machine.cpu_percent(),
-            "memory_used_percent": psutil.virtual_memory().percent,
+            "is_the_servers": _is_here(given.url),
+            "cpu_percent": machine.cpu_percent,
+            "client_cpu_percent": machine.client_cpu_percent,
+            "memory_used_percent": machine.memory_used_percent,
+            "gpu_percent": machine.gpu_percent,
+            "gpu_memory_used": machine.gpu_memory_used,
+            "energy": machine.per(answers, sum(report.tokens for report in reports)),
         },
     }
     sys.stdout.write(json.dumps(report, indent=2) + "\n")
@@ -86,6 +93,11 @@ def _run(given: argparse.Namespace, target: Target, limits: Limits, seed: int) -
             target, OpenLoop(given.rate, given.duration, given.arrivals, given.ramp, seed).times()
         )
     return summarise(done.requests, limits, warm_up_s=given.warm_up)
+
+
+def _is_here(url: str) -> bool:
+    """Whether the server's name is one of this machine, so that what this machine takes is the server's."""
+    return urlsplit(url).hostname in {"localhost", "127.0.0.1", "::1", socket.gethostname()}
 
 
 def _lines(path: Path) -> list[str]:

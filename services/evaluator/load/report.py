@@ -67,6 +67,7 @@ class LoadReport:
     target_rate: float
     sent_rate: float
     answered_rate: float
+    tokens: int
     tokens_per_s: float
     good_share: float
     goodput: float
@@ -126,6 +127,7 @@ def summarise(requests: Sequence[Request], limits: Limits, *, warm_up_s: float =
         target_rate=(len(counted) - 1) / due_span,
         sent_rate=(len(counted) - 1) / sent_span,
         answered_rate=len(answered) / span,
+        tokens=sum(one.tokens for one in answered),
         tokens_per_s=sum(one.tokens for one in answered) / span,
         good_share=good / len(counted),
         goodput=good / span,
