@@ -14,8 +14,9 @@ from fastapi.responses import JSONResponse, Response, StreamingResponse
 from libs.common.auth import require_internal
 from libs.common.errors import PlatformError
 from libs.common.live_samples import HEADER, LiveSamples
-from model_training.contracts.base import Deleted, Page
+from model_training.contracts.base import Deleted, Page, Reply
 from model_training.contracts.chat import ChatReply, ChatRequest
+from model_training.contracts.embeddings import EmbeddingReply, EmbeddingRequest
 from model_training.contracts.indexes import Index, Passages, QueryReply, QueryRequest
 from model_training.contracts.retrieval import (
     RestoreRequest,
@@ -27,6 +28,7 @@ from model_training.contracts.retrieval import (
 )
 from services.rag.service.answers import Answers
 from services.rag.service.browsing import browse
+from services.rag.service.embeddings import Embeddings
 from services.rag.service.indexes import Indexes
 from services.rag.service.listening import Listener
 from services.rag.service.measuring import Measuring
@@ -50,10 +52,13 @@ def make_router(
     measuring: Measuring,
     internal_token: str,
     samples: LiveSamples | None = None,
+    embeddings: Embeddings | None = None,
 ) -> APIRouter:
     """The routes, for other services only."""
     router = APIRouter(prefix="/v1", dependencies=[Depends(require_internal(internal_token))])
     _add_upkeep(router, indexes, measuring)
+    if embeddings is not None:
+        _add_embeddings(router, embeddings)
 
     @router.get("/indexes", summary="List indexes")
     def list_indexes(
@@ -69,9 +74,11 @@ def make_router(
     def delete_index(index: str, project: Project = None) -> Deleted:
         return indexes.delete(project, index)
 
-    @router.post("/indexes/{index}/query", summary="Search an index, by id or name")
-    def query_index(index: str, request: QueryRequest, project: Project = None) -> QueryReply:
-        return indexes.query(project, index, request)
+    @router.post(
+        "/indexes/{index}/query", summary="Search an index, by id or name", response_model=QueryReply
+    )
+    def query_index(index: str, request: QueryRequest, project: Project = None) -> Response:
+        return _written(indexes.query(project, index, request))
 
     @router.post("/chat/completions", summary="Answer with sources", response_model=ChatReply)
     async def chat(http: Request, request: ChatRequest, project: Project = None) -> Response:
@@ -87,6 +94,19 @@ def make_router(
         return StreamingResponse(_events(listener.follow(pieces)), media_type="text/event-stream")
 
     return router
+
+
+def _add_embeddings(router: APIRouter, embeddings: Embeddings) -> None:
+    """Vectors of clients' own texts."""
+
+    @router.post("/embeddings", summary="Embed texts", response_model=EmbeddingReply)
+    def embed(request: EmbeddingRequest) -> Response:
+        return _written(embeddings.embed(request))
+
+
+def _written(reply: Reply) -> Response:
+    """The reply as JSON at once: FastAPI would check again what was just made, on the thread that serves everybody."""
+    return Response(reply.model_dump_json(), media_type="application/json")
 
 
 def _add_upkeep(router: APIRouter, indexes: Indexes, measuring: Measuring) -> None:

@@ -23,6 +23,7 @@ from services.rag.adapters.sentence_transformers import MINILM, CrossEncoders, E
 from services.rag.api import make_router
 from services.rag.ports import Embedders, Rerankers, VectorStore
 from services.rag.service.answers import Answers, ContextRule
+from services.rag.service.embeddings import Embeddings
 from services.rag.service.indexes import Indexes
 from services.rag.service.measuring import Measuring
 from services.rag.settings import RagSettings
@@ -65,7 +66,11 @@ def build_app(
     answers = Answers(indexes, HttpInference(client), _terms(), rule)
     samples = LiveSamples(database)
     app = create_app("rag", ready=lambda: ready() or database.ready(), lifespan=lifespan)
-    app.include_router(make_router(indexes, answers, Measuring(indexes, store), token, samples))
+    app.include_router(
+        make_router(
+            indexes, answers, Measuring(indexes, store), token, samples, embeddings=Embeddings(embedders)
+        )
+    )
     return app
 
 

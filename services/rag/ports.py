@@ -80,6 +80,10 @@ class Embedder(Protocol):
         """The vector of a question."""
         ...
 
+    def count_tokens(self, texts: Sequence[str], *, query: bool = False) -> list[int]:
+        """Tokens of each passage, or question, with its prefix, uncut."""
+        ...
+
 
 class Embedders(Protocol):
     """The embedders that indexes may have been made with, by name."""

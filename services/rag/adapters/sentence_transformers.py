@@ -148,13 +148,14 @@ class SentenceTransformersEmbedder:
                 self._remembered.popitem(last=False)
         return vector
 
-    def count_tokens(self, texts: Sequence[str]) -> list[int]:
-        """Tokens of each passage as the embedder sees it, uncut; tells how many are longer than it can read."""
+    def count_tokens(self, texts: Sequence[str], *, query: bool = False) -> list[int]:
+        """Tokens of each passage, or question, as the embedder sees it, uncut: some may be longer than it can read."""
         self.stamp  # noqa: B018 (raises while loading)
+        prefix = self._query_prefix if query else self._document_prefix
         with self._lock:
             # Encoding one by one would cost as much as embedding; the tokenizer takes them together.
             encoded = self._model.tokenizer(
-                [self._document_prefix + text for text in texts], truncation=False, verbose=False
+                [prefix + text for text in texts], truncation=False, verbose=False
             )
         return [len(ids) for ids in encoded["input_ids"]]
 
