@@ -1,6 +1,6 @@
 """A made-up comparison of full size, with hostile answers in it, for the report's tests and for looking at the page.
 
-`python -m tests.unit.comparator.demo_report DIR [scenario]` writes its report into a directory.
+`python -m tests.unit.comparator.demo_report DIR [scenario [items]]` writes its report into a directory.
 """
 
 from __future__ import annotations
@@ -10,21 +10,26 @@ import random
 import sys
 from collections.abc import Mapping
 from dataclasses import replace
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 from model_training.contracts.comparisons import ArmSpec, ComparisonCreate
 from model_training.contracts.evaluations import ItemResult
+from model_training.contracts.judges import JudgeReport, Opinion, Quality
 from services.comparator.adapters.machine import describe_machine
 from services.comparator.adapters.profile_files import shipped_profiles
 from services.comparator.adapters.report_pages import render_html, render_markdown
-from services.comparator.domain.analysis import analyse
-from services.comparator.domain.arms import Arm
+from services.comparator.domain.analysis import analyse, fair_items
+from services.comparator.domain.arms import Arm, PairedItems
 from services.comparator.domain.economics import Setup
+from services.comparator.domain.judging import QUALITIES, Judged, Pairing, pairings, summarise
+from services.comparator.domain.upkeep import IndexVersion, upkeep
 from services.comparator.service.reporting import compose
 from services.comparator.service.running import Outcome, Pages, write_report
 from tests.unit.comparator.made_up import MODELS, answer, arm
 
+NOW = datetime(2026, 6, 1, 12, tzinfo=UTC)
 HOSTILE = '</pre><script>alert(1)</script><img src=x onerror="alert(2)">\u202egnp.exe & | `rm -rf`'
 
 SCENARIOS = {
@@ -141,10 +146,23 @@ def demo_report(
         arms=[ArmSpec(name=name, model=model) for name, model in MODELS.items()], dataset=_dataset()
     )
     setup = Setup(446.0, {"library": 30.0})
-    analysis = analyse(request, arms, items_available=46, setup=setup, profiles=shipped_profiles())
+    kept_up = [upkeep("library", _versions(), NOW, arms, setup, request.prices)]
+    analysis = analyse(
+        request, arms, items_available=46, setup=setup, profiles=shipped_profiles(), kept_up=kept_up
+    )
+    judge = _judge(fair_items(arms))
     training = _training()
     machine = describe_machine([a.isolation or "" for a in arms])
-    report = compose("cmp_01demo", request, analysis, arms, training=training, environment=machine)
+    report = compose(
+        "cmp_01demo",
+        request,
+        analysis,
+        arms,
+        training=training,
+        environment=machine,
+        upkeep=kept_up,
+        judge=judge,
+    )
     return Outcome(report, analysis.items, analysis.proposals)
 
 
@@ -169,6 +187,31 @@ def demo_queries() -> Outcome:
     analysis = analyse(request, arms, free=free)
     report = compose("cmp_01free", request, analysis, arms, training={}, environment=describe_machine([]))
     return Outcome(report, analysis.items, analysis.proposals)
+
+
+def _versions() -> list[IndexVersion]:
+    """A library that changed four times in ninety days."""
+    days = (90, 71, 50, 33, 12)
+    return [
+        IndexVersion(NOW - timedelta(days=day), 30.0 if day == 90 else 4.0, 40, 0 if day == 90 else 772, 0)
+        for day in days
+    ]
+
+
+def _judge(items: PairedItems) -> JudgeReport:
+    """A judge that knows what is right, and now and then prefers what it is shown first."""
+    draw = random.Random(4)
+
+    def votes(one: Pairing, forward: bool) -> dict[Quality, Opinion]:
+        better: Opinion = (
+            "tie" if one.first.correct == one.second.correct else "a" if one.first.correct else "b"
+        )
+        turned: dict[Opinion, Opinion] = {"a": "b", "b": "a", "tie": "tie"}
+        seen = better if forward else turned[better]
+        return {quality: "a" if draw.random() < 0.1 else seen for quality in QUALITIES}
+
+    judged = [Judged(one, votes(one, True), votes(one, False)) for one in pairings(items, 50, 0)]
+    return summarise("external:big", judged, items, of=50, tokens=(261_000, 5_400))
 
 
 def _training() -> dict[str, Any]:
@@ -210,5 +253,6 @@ def _dataset() -> dict[str, Any]:
 
 if __name__ == "__main__":
     which = sys.argv[2] if len(sys.argv) > 2 else "winner"
-    made = demo_queries() if which == "queries" else demo_report(which)
+    count = int(sys.argv[3]) if len(sys.argv) > 3 else 220
+    made = demo_queries() if which == "queries" else demo_report(which, items=count // 2)
     write_report(Path(sys.argv[1]), made, Pages(render_html, render_markdown))

@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 
 from model_training.contracts.comparisons import ComparisonReport, SideBySide
-from services.comparator.adapters.formats import cell, money, plain, seconds, signed_points, visible
+from services.comparator.adapters.formats import cell, measured, money, plain, seconds, signed_points, visible
 from services.comparator.adapters.report_pages import render_html, render_markdown
 from services.comparator.domain.break_even import when
 from services.comparator.domain.charts import difference_axis, loss_chart, rate_axis
@@ -279,6 +279,25 @@ def test_every_number_of_the_json_stands_on_the_page(demo: Outcome, page: str) -
     for use in demo.report.profiles:
         assert all(money(worth) in text for worth in use.utility_usd.values())
     assert all(finding.title in text for finding in demo.report.findings)
+    for line in demo.report.dimensions:
+        for value in line.arms:
+            assert measured(value.value, line.unit) in text
+    assert all(one.words in text for one in demo.report.upkeep)
+    judge = demo.report.judge
+    assert judge is not None
+    assert judge.trusted
+    for quality in judge.qualities:
+        for preferred in quality.arms:
+            assert f"{100 * preferred.preferred:.1f}%" in text
+
+
+@pytest.mark.slow
+def test_a_report_of_5000_items_is_small_enough_and_holds_every_item() -> None:
+    large = demo_report("winner", items=2500)
+    page = render_html(large.report, large.items)
+    assert len(page.encode()) < 15_000_000
+    assert build_page(large.report, large.items).more_items == 0
+    assert page.count("<template") >= 1 or 'id="more"' in page
 
 
 def test_the_table_of_items_holds_every_answer_and_no_formula(demo: Outcome) -> None:
