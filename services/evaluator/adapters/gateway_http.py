@@ -16,6 +16,8 @@ BUSY = (408, 429, 502, 503, 504)
 PATIENCE_S = 180.0
 """How long one question is repeated while the platform is busy or restarting."""
 TIMEOUT_S = 600.0
+MOST_EMBEDDED = 20_000
+"""Characters of a text that are embedded; embedders read a few hundred tokens."""
 
 
 class GatewayModels:
@@ -52,8 +54,10 @@ class GatewayModels:
         return [float(value) for value in reply["choices"][0]["logprobs"]["token_logprobs"][1:]]
 
     def embed(self, embedder: str, texts: Sequence[str]) -> list[list[float]]:
-        """A vector of each text. Raises as `ask` does."""
-        reply, _ = self._patiently("/v1/embeddings", {"model": embedder, "input": list(texts)})
+        """A vector of each text, of its beginning where it is longer than the embedder reads. Raises as `ask` does."""
+        cut = [text[:MOST_EMBEDDED] for text in texts]
+        body = {"model": embedder, "input": cut, "truncate": True}
+        reply, _ = self._patiently("/v1/embeddings", body)
         rows = sorted(reply["data"], key=lambda row: row["index"])
         return [row["embedding"] for row in rows]
 
