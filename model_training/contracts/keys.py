@@ -9,8 +9,9 @@ from pydantic import AwareDatetime, Field
 
 from model_training.contracts.base import WHOLE, Name, Number, Reference, Reply, Wire
 
-Scope = Literal["read", "submit", "infer", "admin"]
-"""`read` looks, `submit` creates and steers, `infer` asks models, `admin` manages keys, projects and configuration."""
+Scope = Literal["read", "submit", "infer", "observe", "admin"]
+"""`read` looks at a project's things, `submit` creates and steers, `infer` asks models, `observe` looks at the platform itself
+(alerts, canaries, drift, metrics, queues), `admin` manages keys, projects and configuration, and may observe."""
 
 DAY_S = 24 * 3600
 YEAR_S = 366 * DAY_S
@@ -20,7 +21,7 @@ class ApiKeyCreate(Wire):
     """Make a key. Without an expiry it lives until it is revoked."""
 
     name: Name = Field(examples=["ci"])
-    scopes: list[Scope] = Field(min_length=1, max_length=4, examples=[["read", "submit"]])
+    scopes: list[Scope] = Field(min_length=1, max_length=5, examples=[["read", "submit"]])
     expires_at: AwareDatetime | None = Field(default=None, description="A time with its zone, in the future.")
     expires_in_s: Annotated[int, Field(ge=1, le=10 * YEAR_S), WHOLE] | None = Field(
         default=None, description="Seconds until it expires; instead of `expires_at`."

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from model_training.contracts.endpoints import EXTERNAL_PREFIX
 
 DEFAULT_PROJECT = "proj_default"
-ALL_SCOPES = frozenset({"read", "submit", "infer", "admin"})
+ALL_SCOPES = frozenset({"read", "submit", "infer", "observe", "admin"})
 RAG_PREFIX = "rag:"
 TUNED_PREFIX = "model_"
 
@@ -16,6 +17,12 @@ CHANGES = "gateway_changes"
 """The NOTIFY channel of what gateway processes remember for a while: keys, quotas and configuration."""
 
 _INDEX_NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,63}")
+
+
+def with_implied(scopes: Iterable[str]) -> frozenset[str]:
+    """The scopes that a key has been given, and those that come with them: whoever manages the platform may look at it."""
+    given = frozenset(scopes)
+    return given | {"observe"} if "admin" in given else given
 
 
 @dataclass(frozen=True)

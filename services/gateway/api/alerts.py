@@ -17,7 +17,7 @@ from model_training.contracts.alerts import (
     SilenceCreate,
 )
 from model_training.contracts.base import Page
-from services.gateway.api.dependencies import Admin, After, Limit, Parts, Reader
+from services.gateway.api.dependencies import Admin, After, Limit, Observer, Parts
 from services.gateway.api.monitoring import ask_monitor
 
 router = APIRouter(prefix="/v1/alerts", tags=["alerts"])
@@ -38,7 +38,7 @@ def _path(alert_id: str) -> str:
 @router.get("", summary="List alerts", response_model=Page[Alert])
 def list_alerts(
     gateway: Parts,
-    who: Reader,
+    who: Observer,
     state: Annotated[
         AlertState | None, Query(description="Those in this state; open ones if not given.")
     ] = None,
@@ -54,7 +54,7 @@ def list_alerts(
 @router.get("/silences", summary="List silences", response_model=Page[Silence])
 def list_silences(
     gateway: Parts,
-    who: Reader,
+    who: Observer,
     past: Annotated[bool, Query(description="Also those that are over.")] = False,
     after: After = None,
     limit: Limit = 100,
@@ -81,7 +81,7 @@ def end_silence(gateway: Parts, who: Admin, silence_id: SilenceId) -> Response:
 @router.get("/deliveries", summary="List what was told to whom", response_model=Page[Delivery])
 def list_deliveries(
     gateway: Parts,
-    who: Reader,
+    who: Observer,
     state: Annotated[DeliveryState | None, Query(description="Only messages in this state.")] = None,
     after: After = None,
     limit: Limit = 100,
@@ -93,7 +93,7 @@ def list_deliveries(
 
 
 @router.get("/{alert_id}", summary="Retrieve an alert", response_model=Alert)
-def get(gateway: Parts, who: Reader, alert_id: AlertId) -> Response:
+def get(gateway: Parts, who: Observer, alert_id: AlertId) -> Response:
     """One alert, whatever its state."""
     return ask_monitor(gateway, "GET", _path(alert_id))
 

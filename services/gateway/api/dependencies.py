@@ -71,6 +71,7 @@ def _principal(scope: str) -> Callable[[Request], Awaitable[Principal]]:
 
 Reader = Annotated[Principal, Depends(_principal("read"))]
 Submitter = Annotated[Principal, Depends(_principal("submit"))]
+Observer = Annotated[Principal, Depends(_principal("observe"))]
 Admin = Annotated[Principal, Depends(_principal("admin"))]
 Asker = Annotated[Principal, Depends(_principal("infer"))]
 IdempotencyKey = Annotated[

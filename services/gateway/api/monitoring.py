@@ -20,7 +20,7 @@ from model_training.contracts.monitoring import (
     Resources,
 )
 from services.gateway import repository
-from services.gateway.api.dependencies import Admin, After, Gateway, JobId, Limit, Parts, Reader
+from services.gateway.api.dependencies import Admin, After, Gateway, JobId, Limit, Observer, Parts, Reader
 from services.gateway.service import audit, jobs
 
 router = APIRouter(prefix="/v1/monitoring", tags=["monitoring"])
@@ -28,14 +28,16 @@ router = APIRouter(prefix="/v1/monitoring", tags=["monitoring"])
 
 @router.get("/resources", summary="What the machine and the queue are doing", response_model=Resources)
 def resources(gateway: Parts, who: Reader) -> Response:
-    """Host, services, GPUs, queues and running jobs, now. Other projects' jobs are shown to admins only."""
+    """Host, services, GPUs, queues and running jobs, now. Other projects' jobs are shown to admins only, queues to those
+    who may observe."""
     answer = ask_monitor(gateway, "GET", "/v1/monitoring/resources")
     if who.is_admin or answer.status_code != 200:
         return answer
     found = Resources.model_validate_json(bytes(answer.body))
     with gateway.database.session() as session:
         own = jobs.of_project(session, who, [job.id for job in found.jobs])
-    shown = found.model_copy(update={"jobs": [job for job in found.jobs if job.id in own]})
+    queues = found.queues if "observe" in who.scopes else []
+    shown = found.model_copy(update={"jobs": [job for job in found.jobs if job.id in own], "queues": queues})
     return Response(shown.model_dump_json(), media_type="application/json")
 
 
@@ -64,7 +66,7 @@ def models(gateway: Parts, who: Reader, after: After = None, limit: Limit = 100)
 @router.get("/history", summary="What a metric was", response_model=History)
 def history(
     gateway: Parts,
-    who: Reader,
+    who: Observer,
     metric: Annotated[
         str,
         Query(
@@ -87,7 +89,7 @@ def history(
 
 
 @router.get("/canaries", summary="What the canary questions say", response_model=Page[CanaryRound])
-def canaries(gateway: Parts, who: Reader, after: After = None, limit: Limit = 100) -> Response:
+def canaries(gateway: Parts, who: Observer, after: After = None, limit: Limit = 100) -> Response:
     """The newest round of each model: whether what answers behind its name is what was accepted."""
     return ask_monitor(gateway, "GET", "/v1/monitoring/canaries")
 
@@ -106,7 +108,7 @@ def accept(
 
 
 @router.get("/drift", summary="Whether live questions and answers drifted", response_model=Page[LiveDrift])
-def drift(gateway: Parts, who: Reader, after: After = None, limit: Limit = 100) -> Response:
+def drift(gateway: Parts, who: Observer, after: After = None, limit: Limit = 100) -> Response:
     """Samples of live answers (`sampling.share`) in windows, against those that were accepted: lengths, refusals,
     repetition, retrieval scores. Input and output apart; at most one window in a hundred is a false alarm for each."""
     return ask_monitor(gateway, "GET", "/v1/monitoring/drift")

@@ -14,7 +14,7 @@ from libs.common.auth import key_digest
 from libs.common.db.engine import Database
 from libs.common.errors import Unauthorized
 from services.gateway import repository_access
-from services.gateway.domain import ALL_SCOPES, DEFAULT_PROJECT, Allowance, Principal
+from services.gateway.domain import ALL_SCOPES, DEFAULT_PROJECT, Allowance, Principal, with_implied
 from services.gateway.settings import GatewaySettings
 
 MAX_AGE_S = 1.0
@@ -72,7 +72,7 @@ class Keyring:
             )
         if len(self._seen) >= MAX_KEYS:
             self._seen.clear()
-        key = _Key(row.id, row.project_id, frozenset(row.scopes), time.monotonic() + MAX_AGE_S)
+        key = _Key(row.id, row.project_id, with_implied(row.scopes), time.monotonic() + MAX_AGE_S)
         self._seen[digest] = key
         return Principal(key.project_id, key.scopes, key.id, allowance)
 

@@ -26,7 +26,7 @@ BESIDE = {
 }
 """Parts of addresses that name nothing of a project."""
 OF_THE_PLATFORM = ("/v1/alerts", "/v1/config", "/v1/monitoring/canaries")
-"""What belongs to no project: everybody may read it, and admins change it."""
+"""What belongs to no project: some may look at it, and admins change it."""
 ONLY_READS = frozenset({"/v1/evaluations/{id}/gate", "/v1/comparisons/{id}/what_if"})
 """Asked with POST, and changing nothing."""
 
@@ -213,6 +213,47 @@ def test_running_jobs_of_others_are_not_shown(world: World) -> None:
             own = owner.get("/v1/monitoring/resources")
     assert (theirs.status_code, theirs.json()["jobs"]) == (200, [])
     assert [job["id"] for job in own.json()["jobs"]] == [world.ids["job_id"]]
+
+
+OBSERVED = [
+    one
+    for one in OPERATIONS
+    if one[0] == "GET"
+    and one[1].startswith(
+        ("/v1/alerts", "/v1/monitoring/canaries", "/v1/monitoring/drift", "/v1/monitoring/history")
+    )
+]
+
+
+@pytest.mark.parametrize("operation", OBSERVED, ids=_id)
+def test_the_platforms_own_state_needs_the_scope(
+    world: World, operation: tuple[str, str, dict[str, Any]]
+) -> None:
+    path = _address(operation[1], world.ids)
+    params = {"metric": "mt_host_cpu_ratio"}
+    with world.http() as http:
+        assert_refused(http.get(path, params=params), 403)
+    with world.gateway.http() as admin:
+        made = admin.post("/v1/api_keys", json={"name": "pager", "scopes": ["observe"]}).json()
+        manager = admin.post("/v1/api_keys", json={"name": "manager", "scopes": ["admin"]}).json()
+    for key in (made, manager):
+        with standing_in_for(world, "MONITOR", json.dumps({})), world.http(key["key"]) as http:
+            assert http.get(path, params=params).status_code == 200
+
+
+def test_queues_are_shown_to_those_who_may_observe(world: World) -> None:
+    queue = {"kind": "train", "waiting": 3, "running": 1}
+    now = {"taken_at": "2026-01-01T00:00:00Z", "host": dict.fromkeys(HOST, 1), "queues": [queue]}
+    with world.gateway.http() as admin:
+        key = admin.post("/v1/api_keys", json={"name": "pager", "scopes": ["read", "observe"]}).json()["key"]
+    with standing_in_for(world, "MONITOR", json.dumps(now)):
+        shown = [_queues(world, one) for one in (None, key)]
+    assert shown == [[], ["train"]]
+
+
+def _queues(world: World, key: str | None) -> list[str]:
+    with world.http(key) as http:
+        return [queue["kind"] for queue in http.get("/v1/monitoring/resources").json()["queues"]]
 
 
 def test_a_key_grants_and_rotates_no_more_than_it_has(world: World) -> None:
