@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from deploy.compose.upstream import UPSTREAM, Upstream
-from deploy.compose.wiring import SERVICE, networks
+from deploy.compose.wiring import FRONT, SERVICE, networks
 from deploy.inventory import HOME, PARTS, PROXIES, SERVICES, STORES, TASKS, USER, WATCHERS, environment, url
 from deploy.inventory_records import Image, Kind, Part, Secret
 
@@ -106,7 +106,7 @@ def client() -> dict[str, Any]:
         **_ours("client"),
         "environment": {"MT_GATEWAY_URL": url(PARTS["gateway"]), "MT_HOME": CLIENT_HOME},
         "secrets": [{"source": Secret.BOOTSTRAP_API_KEY.value, "target": f"{CLIENT_HOME}/api_key"}],
-        "networks": [SERVICE],
+        "networks": [SERVICE, FRONT],
         "volumes": ["./smoke:/smoke:ro"],
         "user": f"${{MT_USER:-{USER}}}:0",
         **HARDENED,

@@ -91,7 +91,7 @@ def test_two_gateways_share_a_name_behind_the_proxy_and_prometheus_tells_them_ap
     assert all("gateway" in place["aliases"] for place in second["networks"].values())
     assert set(BODIES["proxy"]["networks"]) == {"edge", "front"}
     called = {name for name in NAMED if "front" in BODIES[name]["networks"]}
-    assert called == {"proxy", "gateway", "gateway-2"}
+    assert called == {"proxy", "gateway", "gateway-2", "client"}
     (job,) = [one for one in yaml.safe_load(files()["compose/prometheus.yml"])["scrape_configs"]
               if one["job_name"] == "gateway"]  # fmt: skip
     names = {target.partition(":")[0] for target in job["static_configs"][0]["targets"]}
