@@ -55,15 +55,15 @@ class ArmAnswer:
         return self.state in ("done", "failed")
 
     def begin(self) -> None:
-        """Ask (again): what an earlier attempt said is dropped, since the answer begins anew."""
+        """Ask (again): the answer begins anew, so what an earlier attempt said is dropped; why that ended is still shown."""
         self.attempts += 1
-        self.state, self.text, self.sources, self.packing = "waiting", "", [], None
+        self.state = "waiting" if self.attempts == 1 else "again"
+        self.text, self.sources, self.packing = "", [], None
         self.first_s = self.total_s = self.usage = self.finish = None
-        self.error = self.hint = ""
 
     def take(self, piece: ChatPiece, after_s: float) -> None:
         """One piece more."""
-        self.state = "writing"
+        self.state, self.error, self.hint = "writing", "", ""
         if piece.text and self.first_s is None:
             self.first_s = after_s
         self.text += piece.text
