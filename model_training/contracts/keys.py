@@ -10,7 +10,7 @@ from pydantic import AwareDatetime, Field
 from model_training.contracts.base import WHOLE, Name, Number, Reference, Reply, Wire
 
 Scope = Literal["read", "submit", "infer", "observe", "admin"]
-"""`read` looks at a project's things, `submit` creates and steers, `infer` asks models, `observe` looks at the platform itself
+"""`read` looks at a project's things, `submit` creates and steers, `infer` asks models, `observe` looks at the platform
 (alerts, canaries, drift, metrics, queues), `admin` manages keys, projects and configuration, and may observe."""
 
 DAY_S = 24 * 3600
