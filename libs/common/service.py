@@ -220,7 +220,8 @@ def server(app: FastAPI, url: str, *, drain_s: int = DRAIN_S) -> uvicorn.Server:
         proxy_headers=False,  # nothing here asks where a request comes from
         timeout_graceful_shutdown=drain_s,
     )
-    return _Server(config, app.state.stopping)
+    # Applications that others make (stand-ins of the tests) have nothing to end.
+    return _Server(config, getattr(app.state, "stopping", lambda: None))
 
 
 def serve(app: FastAPI, url: str, *, shared: bool = False, drain_s: int = DRAIN_S) -> None:

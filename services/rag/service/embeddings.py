@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import base64
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Sequence
 from contextlib import contextmanager
 
 import numpy as np
@@ -69,7 +69,7 @@ class Embeddings:
         return embedder
 
     @contextmanager
-    def _turn(self) -> Iterator[None]:
+    def _turn(self) -> Generator[None]:
         if not self._free.acquire(blocking=False):
             raise Overloaded(f"{AT_ONCE} requests for embeddings are in work.", retry_after_s=2)
         try:
