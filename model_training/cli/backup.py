@@ -69,6 +69,9 @@ def restore(
             done = restore(place, source, directory, manifest)
     out.print(f"Restored {_in_words(done)}", soft_wrap=True)
     _say_missing(done)
+    if is_deployment():
+        err.print("API keys go on working with the secrets of the deployment that was backed up.")
+        return
     if not done.has_secrets:
         err.print("The backup holds no secrets: make new API keys with `mt keys create`.")
     out.print("`mt up` starts it; jobs that ran go on from where they were backed up.")
@@ -86,9 +89,10 @@ def _refuse_running(where: Home) -> None:
 
 
 def _in_words(made: Summary) -> str:
+    written = f"{size(made.bytes)}, " if made.bytes else ""  # of a stream nobody has counted
     return (
         f"{sum(made.tables.values())} rows of {len(made.tables)} tables, {made.files} files, {made.artifacts} artifacts, "
-        f"{made.indexes} indexes ({size(made.bytes)}, version {made.revision}, {made.created_at})"
+        f"{made.indexes} indexes ({written}version {made.revision}, {made.created_at})"
     )
 
 
