@@ -172,6 +172,7 @@ def process(site: Platform, database_url: str, broker: str, seconds: float) -> d
         "MT_BROKER_URL": broker,
         "MT_INTERNAL_TOKEN": site.home.secrets().internal_token,
         "MT_ALERT_URLS": json.dumps([f"json://127.0.0.1:{hook.server_address[1]}/"]),
+        "MT_EGRESS_ALLOWED": json.dumps(["127.0.0.1"]),  # where the webhook is
         "MT_LOG_LEVEL": "ERROR",
     }
     child = subprocess.Popen([sys.executable, "-m", "services.monitor.main"], cwd=ROOT, env=environment)

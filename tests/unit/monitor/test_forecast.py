@@ -23,6 +23,10 @@ machine of their own would have shown.
 """
 
 
+TRAININGS = Path(__file__).parent / "recorded_trainings.json"
+"""Seconds by the wall clock at which the platform had written each step down, of two trainings of the 270M in `mt demo`."""
+
+
 def made_up(rng: random.Random, steps: int, spread: float, alike: float) -> list[float]:
     """Times of a run whose log step lengths follow an AR(1) process."""
     at, level, times = 0.0, 0.0, []
@@ -57,6 +61,15 @@ def test_the_range_holds_on_recorded_runs(clock: str, off_at_most: float) -> Non
         off += error
     assert 0.70 <= sum(held) / len(held) <= 0.90
     assert median(off) < off_at_most
+
+
+def test_the_range_holds_on_real_trainings_by_the_wall_clock() -> None:
+    runs = [readings(run["times"]) for run in json.loads(TRAININGS.read_text(encoding="utf-8"))]
+    held = [one for inside, _ in runs for one in inside]
+    assert len(held) > 130
+    assert 0.70 <= sum(held) / len(held) <= 0.90
+    for _, off in runs:
+        assert median(off) < 0.10
 
 
 @pytest.mark.parametrize(("spread", "alike"), [(0.4, 0.0), (0.3, 0.9)])
