@@ -425,7 +425,7 @@ def _retrieval(router: APIRouter, s: StandIn) -> None:
     @router.post("/indexes/{name}/query")
     async def query(name: str, request: QueryRequest) -> Response:
         s.asked.append(request.model_dump())
-        shift = {"dense": 0, "bm25": 3}.get(request.mode or "", 1)
+        shift = s.world.found_from + {"dense": 0, "bm25": 3}.get(request.mode or "", 1)
         found = s.world.chunks[shift : shift + request.limit]
         return _json(
             QueryReply(

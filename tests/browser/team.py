@@ -63,7 +63,7 @@ def team_world(folder: Path) -> World:
     for things in (world.models, world.chunks, world.canaries):
         things[:] = [plain(one) for one in things]  # type: ignore[misc,type-var]
     chunks = [_first(chunk) for chunk in world.chunks]
-    world.chunks = chunks[-4:] + chunks[:-4]  # so that a search finds what was asked for first
+    world.chunks, world.found_from = chunks[-4:] + chunks[:-4], 3  # what is asked for comes first
     for found in world.items:
         world.items[found] = [plain(item) for item in world.items[found]]
     for name in world.folders:

@@ -78,6 +78,8 @@ class World:
     evaluations: dict[str, Evaluation] = field(default_factory=dict[str, Evaluation])
     items: dict[str, list[ItemResult]] = field(default_factory=dict[str, list[ItemResult]])
     chunks: list[Chunk] = field(default_factory=list[Chunk])
+    found_from: int = 0
+    """Position of the passages that a search finds."""
     alerts: dict[str, Alert] = field(default_factory=dict[str, Alert])
     silences: dict[str, Silence] = field(default_factory=dict[str, Silence])
     deliveries: list[Delivery] = field(default_factory=list[Delivery])
