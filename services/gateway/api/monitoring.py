@@ -10,6 +10,7 @@ from fastapi import APIRouter, Path, Query, Response
 from pydantic import AwareDatetime, StringConstraints
 
 from libs.common.errors import Unavailable
+from model_training.config.catalogue import CATALOGUE
 from model_training.contracts.base import Page
 from model_training.contracts.monitoring import (
     CanaryRound,
@@ -52,14 +53,15 @@ def job(gateway: Parts, who: Reader, job_id: JobId) -> Response:
 @router.get("/models", summary="What each model has used", response_model=Page[ModelUsage])
 def models(gateway: Parts, who: Reader, after: After = None, limit: Limit = 100) -> Response:
     """Processor and GPU time, energy and tokens of its answers, and what its training used; those that worked last come
-    first. Other projects' models are shown to admins only."""
+    first. Other projects' models are shown to admins only, bases to those who may observe."""
     answer = ask_monitor(gateway, "GET", "/v1/monitoring/models")
     if who.is_admin or answer.status_code != 200:
         return answer
     found = Page[ModelUsage].model_validate_json(bytes(answer.body))
     with gateway.database.session() as session:
         others = repository.models_of_others(session, who.project_id, [one.model for one in found.data])
-    shown = Page[ModelUsage].of([one for one in found.data if one.model not in others])
+    hidden = others if "observe" in who.scopes else others | CATALOGUE.keys()
+    shown = Page[ModelUsage].of([one for one in found.data if one.model not in hidden])
     return Response(shown.model_dump_json(), media_type="application/json")
 
 
