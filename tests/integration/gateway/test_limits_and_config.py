@@ -122,7 +122,9 @@ def test_a_key_is_held_to_its_rate_over_all_replicas(
     gateway: RunningGateway, replica: RunningGateway
 ) -> None:
     with gateway.http() as admin, changed(admin, "limits", requests_per_s=1.0, burst=10):
-        with replica.http(make_key(admin)["key"]) as first:  # the replica reads its configuration once a second
+        with replica.http(
+            make_key(admin)["key"]
+        ) as first:  # the replica reads its configuration once a second
             wait(lambda: first.get("/v1/jobs?limit=1").status_code == 429)
         key = make_key(admin)
         with gateway.http(key["key"]) as here, replica.http(key["key"]) as there:
