@@ -87,6 +87,8 @@ class LoadedModels:
         self._tuned: OrderedDict[str, LoadedModel] = OrderedDict()
         self._pinned: set[str] = set()
         self._boot = engine.boot
+        self._restored_at = engine.boot
+        """The engine's start after which the pinned models were loaded and checked."""
         self._lock = threading.RLock()
 
     def ensure(self, name: str) -> LoadedModel:
@@ -147,7 +149,9 @@ class LoadedModels:
             self._sources.tuned.set_pinned(name, False)
 
     def restore_pins(self) -> None:
-        """Load what was pinned before this process began, as far as there is room; one that cannot be served is said."""
+        """Load and check what was pinned before this process or its engine began, as far as there is room; one that cannot
+        be served is said."""
+        boot = self._engine.boot
         for name in self._sources.tuned.pinned():
             with self._lock:
                 if name in self._pinned or len(self._pinned) >= self._room.tuned - 1:
@@ -158,6 +162,7 @@ class LoadedModels:
                     _log.error("the pinned model %s cannot be served: %s", name, error.detail)
                 else:
                     self._pinned.add(name)
+        self._restored_at = boot
 
     def unload(self, name: str) -> None:
         """Take a tuned model out of memory. Its running requests end with an error.
@@ -178,14 +183,16 @@ class LoadedModels:
 
     @property
     def behind_engine(self) -> bool:
-        """Whether the engine was started anew since its models were checked."""
-        return self._engine.boot != self._boot
+        """Whether the engine was started anew since its bases and the pinned models were checked."""
+        return not self._engine.boot == self._boot == self._restored_at
 
     def _follow_engine(self) -> None:
-        """After a start of the engine nothing is believed: bases are measured again, adapters loaded and checked again."""
-        if not self.behind_engine:
-            return
+        """After a start of the engine nothing is believed: bases are measured again, adapters loaded and checked again, the
+        pinned ones by `restore_pins`, the others when they are asked for."""
         boot = self._engine.boot
+        if boot == self._boot:
+            return
+        self._pinned.clear()
         for name in list(self._tuned):
             self._drop(name)
         for base in self._bases.values():
@@ -193,11 +200,6 @@ class LoadedModels:
             self._engine.load(ServedModel(base.name, base.name, path), base.tokenizer.decode)
             self._gate.calibrate(base.name, base.tokenizer)
         self._boot = boot
-        for name in sorted(self._pinned):
-            try:
-                self.ensure(name)
-            except PlatformError as error:
-                _log.error("the pinned model %s cannot be served any more: %s", name, error.detail)
 
     def _load_base(self, name: str) -> LoadedModel:
         entry = find_model(name)

@@ -163,8 +163,8 @@ def list_models(sources: Sources) -> list[ModelObject]:
 
 
 class WarmUp:
-    """Loads a model and lets it write once, on a thread of its own: before the service is ready, and after each start of
-    the engine. Tries again while the model is not prepared."""
+    """Loads a model and lets it write once, and checks the pinned ones, on a thread of its own: before the service is
+    ready, and after each start of the engine. Tries again while the model is not prepared."""
 
     def __init__(
         self,
@@ -192,7 +192,7 @@ class WarmUp:
         self._stopped.set()
 
     def why_not_ready(self) -> str | None:
-        """The reason, or None once the model has written a token."""
+        """The reason, or None once the model has written a token and the pinned models are checked."""
         if self._reason is None and self._models.behind_engine:
             return "the engine was started anew and its models are being checked"
         return self._reason
@@ -211,6 +211,7 @@ class WarmUp:
                 continue
             try:
                 asyncio.run(self._write_once())
+                self._models.restore_pins()
             except PlatformError as error:
                 self._reason = f"{error.detail} {error.hint or ''}".rstrip()
             except Exception as error:
@@ -220,7 +221,6 @@ class WarmUp:
             else:
                 self._reason = None
                 log.info("%s is warm after %.1f s", self._model, time.perf_counter() - started)
-                self._models.restore_pins()
                 return
             self._stopped.wait(self._retry_s)
 

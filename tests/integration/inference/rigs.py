@@ -90,6 +90,19 @@ def launch(executable: Path, folder: Path, **changes: Any) -> Launch:
     return Launch(executable=executable, log=folder / "vllm.log", **(options | changes))
 
 
+def real_vllm_settings() -> dict[str, Any]:
+    """The inference service's settings for the real vLLM, on a processor or attached."""
+    assert REAL_VLLM is not None
+    where: dict[str, Any] = {"inference_vllm_command": Path(REAL_VLLM)}
+    if REAL_VLLM.startswith("http"):
+        where = {"inference_vllm_url": REAL_VLLM, "inference_vllm_key": "k"}
+    return where | {
+        "inference_engine": "vllm",
+        "inference_vllm_arguments": "--enforce-eager",
+        "inference_dtype": "bfloat16",
+    }
+
+
 @contextmanager
 def make_rig(kind: str, folder: Path) -> Iterator[Rig]:
     """A rig with its base loaded; everything is stopped at the end."""

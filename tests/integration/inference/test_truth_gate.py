@@ -23,7 +23,7 @@ from libs.common.models.prepare import default_model_dir
 from libs.common.models.store import ModelStore
 from libs.common.testing.tiny_gemma import write_tiny_adapter, write_tiny_gemma
 from tests.conftest import Stores
-from tests.integration.inference.rigs import REAL_VLLM, write_fake_vllm
+from tests.integration.inference.rigs import REAL_VLLM, real_vllm_settings, write_fake_vllm
 from tests.integration.inference.serving import (
     BASE,
     QUESTION,
@@ -48,22 +48,14 @@ def served(
     tmp_path_factory: pytest.TempPathFactory,
 ) -> Iterator[Served]:
     folder = tmp_path_factory.mktemp(request.param)
-    options: dict[str, Any] = {"inference_tuned_models": 2}
+    options: dict[str, Any] = {"inference_tuned_models": 3}
     models = folder
     if request.param == "fake-vllm":
         options |= {"inference_engine": "vllm", "inference_vllm_command": write_fake_vllm(folder / "bin")}
     if request.param == "vllm":
-        assert REAL_VLLM is not None
         ModelStore(default_model_dir()).prepare(BASE)
         models = default_model_dir()
-        where: dict[str, Any] = {"inference_vllm_command": Path(REAL_VLLM)}
-        if REAL_VLLM.startswith("http"):
-            where = {"inference_vllm_url": REAL_VLLM, "inference_vllm_key": "k"}
-        options |= where | {
-            "inference_engine": "vllm",
-            "inference_vllm_arguments": "--enforce-eager",
-            "inference_dtype": "bfloat16",
-        }
+        options |= real_vllm_settings()
     with serving(stores, database, models, **options) as served:
         yield served
 
@@ -187,27 +179,76 @@ def test_a_refusal_is_an_event_of_the_training(served: Served, five: dict[str, P
         assert model in event.message
 
 
-def test_after_a_restart_of_the_engine_an_adapter_is_loaded_and_checked_again(
-    served: Served, five: dict[str, Path], request: pytest.FixtureRequest
+def test_after_a_restart_of_the_engine_pinned_adapters_are_checked_again_unasked(
+    served: Served, five: dict[str, Path], tmp_path: Path, request: pytest.FixtureRequest
 ) -> None:
+    """One is as it was; under the other the store was changed, as by a bad restore, and nobody is answered by it."""
     if "transformers" in request.node.name:
         pytest.skip("this engine ends with the service")
-    model = served.publish(f"model_again_{served.url[-5:]}", five["good"])
-    before = ask(served, model)
-    assert before.status_code == 200
-    checked = gates_passed(served)
-    killed = served.engine_pid()
-    if killed is None:
+    if served.engine_pid() is None:
         pytest.skip("this server was not started here")
+    good = served.publish(f"model_again_{served.url[-5:]}", five["good"])
+    spoilt, stored = publish_with_a_job(served, five["good"], tmp_path / "spoilt")
+    for model in (good, spoilt):
+        assert served.http("POST", f"/v1/adapters/{model}/pin").json()["state"] == "servable"
+    before = ask(served, good)
+    passed, failed = gates(served, "passed"), gates(served, "changes_nothing")
+    replace_weights(stored, five["no-op"])
+    kill_engine(served)
+    assert (gates(served, "passed"), gates(served, "changes_nothing")) == (passed + 1, failed + 1)
+    assert adapter(served, good) == {"state": "servable", "loaded": True, "pinned": True}
+    assert adapter(served, spoilt) == {"state": "refused", "loaded": False, "pinned": False}
+    with served.database.session() as session:
+        (event,) = session.query(JobEventRow).filter_by(job_id=f"ftjob_{spoilt}", type="gate_failed")
+        assert (event.level, event.data["code"]) == ("error", "changes_nothing")
+    after = ask(served, good)
+    assert before.status_code == after.status_code == 200, after.text
+    assert after.json()["choices"] == before.json()["choices"]
+    assert ask(served, spoilt).status_code == 409
+    assert gates(served, "passed") == passed + 1
+    for model in (good, spoilt):
+        served.http("POST", f"/v1/adapters/{model}/unpin")
+
+
+def publish_with_a_job(served: Served, source: Path, copy: Path) -> tuple[str, Path]:
+    """The same adapter as another artifact, with the training that it is from; its id and where it lies."""
+    model = f"model_spoilt_{served.url[-5:]}"
+    with served.database.session() as session:
+        session.add(
+            JobRow(id=f"ftjob_{model}", project_id="proj_default", kind="train", state="succeeded", spec={})
+        )
+    (write_copy(source, copy) / "README.md").write_text("another artifact", encoding="utf-8")
+    served.publish(model, copy)
+    with served.database.session() as session:
+        row = session.get_one(ModelRow, model)
+        row.job_id = f"ftjob_{model}"
+        return model, served.store.path(row.artifact)
+
+
+def adapter(served: Served, model: str) -> dict[str, Any]:
+    listed = served.http("GET", "/v1/adapters").json()["data"]
+    row = next(row for row in listed if row["id"] == model)
+    return {name: row[name] for name in ("state", "loaded", "pinned")}
+
+
+def replace_weights(stored: Path, other: Path) -> None:
+    """Put another adapter's weights where an immutable one lies."""
+    (path,) = stored.rglob("adapter_model.safetensors")
+    path.chmod(0o644)
+    path.write_bytes((other / path.name).read_bytes())
+
+
+def kill_engine(served: Served) -> None:
+    """End vLLM's server as the kernel would for want of memory, and wait until the door serves again."""
+    killed = served.engine_pid()
+    assert killed is not None
     os.kill(killed, signal.SIGKILL)
     wait_until(lambda: served.engine_pid() not in (None, killed))
     wait_until(lambda: httpx.get(f"{served.url}/readyz").status_code == 200, 900)
-    after = ask(served, model)
-    assert after.status_code == 200, after.text
-    assert after.json()["choices"] == before.json()["choices"]
-    assert gates_passed(served) == checked + 1
 
 
-def gates_passed(served: Served) -> float:
+def gates(served: Served, verdict: str) -> float:
+    """How many verdicts of this kind the door has counted."""
     lines = httpx.get(f"{served.url}/metrics").text.splitlines()
-    return float(next(line for line in lines if 'gate_total{verdict="passed"}' in line).split()[-1])
+    found = [line for line in lines if f'gate_total{{verdict="{verdict}"}}' in line]
+    return float(found[0].split()[-1]) if found else 0.0
