@@ -94,9 +94,9 @@ def dashboard(stand_in: StandIn) -> Iterator[RunningDashboard]:
         yield running
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def chromium() -> Iterator[sync_api.Browser]:
-    """One Chromium for all tests of a process."""
+    """One Chromium for a file: until Playwright ends, no other test of the process can run an event loop."""
     sync_api.expect.set_options(timeout=PATIENCE_MS)
     with sync_api.sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=CHROMIUM, args=ARGUMENTS)

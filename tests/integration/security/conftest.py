@@ -43,9 +43,11 @@ class World:
     victim: str
     ids: dict[str, str]
     attacker: str
-    """A key of another project that may do everything but `admin`."""
+    """A key of another project that may do everything but `admin` and `observe`."""
     reader: str
     """A key of that project that may only `read`."""
+    observer: str
+    """A key of that project that may `read` and `observe`."""
     marks: list[str] = field(default_factory=list[str])
     """What no answer to the attacker may hold."""
 
@@ -74,13 +76,14 @@ def world(door: RunningGateway, database: Database, stores: Stores) -> World:
         owner = _key(admin, victim, ["read", "submit", "infer"])
         attacker = _key(admin, other, ["read", "submit", "infer"])
         reader = _key(admin, other, ["read"])
+        observer = _key(admin, other, ["read", "observe"])
         with door.http(owner["key"]) as http:
             sent = http.post("/v1/files", files={"file": ("s.jsonl", CHUNK)}, data={"purpose": "chunks"})
         assert sent.status_code == 200, sent.text
     ids = {"file_id": sent.json()["id"], "key_id": owner["id"], "project_id": victim}
     ids |= _rows(database, victim, _adapter(stores))
     marks = [victim, owner["key"], *ids.values()]
-    return World(door, owner["key"], ids, attacker["key"], reader["key"], marks)
+    return World(door, owner["key"], ids, attacker["key"], reader["key"], observer["key"], marks)
 
 
 def _adapter(stores: Stores) -> str:
