@@ -89,11 +89,17 @@ def headers() -> dict[str, str]:
 
 
 class Carried(httpx.Auth):
-    """Has an httpx client, synchronous or not, send the trace along. Not for endpoints of others."""
+    """Has an httpx client, synchronous or not, send the trace along. Not for endpoints of others.
+
+    A thread begins outside of every trace: a client that is made within one stays in it wherever it is used.
+    """
+
+    def __init__(self) -> None:
+        self._made_in = headers()
 
     def auth_flow(self, request: httpx.Request) -> Generator[httpx.Request, httpx.Response, None]:
         """See httpx."""
-        request.headers.update(headers())
+        request.headers.update(headers() or self._made_in)
         yield request
 
 

@@ -7,6 +7,7 @@ from typing import Any
 
 import httpx
 
+from libs.common import tracing
 from libs.common.errors import JobStopped
 from libs.common.jobs.child import ChildContext, run_child
 from model_training.contracts.chat import ChatMessage
@@ -58,6 +59,7 @@ def _client(settings: ComparatorSettings, project: str) -> httpx.Client:
     return httpx.Client(
         base_url=settings.gateway_url,
         headers={"Authorization": f"Bearer {token}", "x-mt-project": project},
+        auth=tracing.Carried(),
         timeout=httpx.Timeout(settings.chat_timeout_s, connect=5.0),
     )
 

@@ -11,6 +11,7 @@ from contextlib import asynccontextmanager
 import httpx
 from fastapi import FastAPI
 
+from libs.common import tracing
 from libs.common.db.engine import Database
 from libs.common.jobs.worker import run_worker
 from libs.common.live_samples import LiveSamples
@@ -46,6 +47,7 @@ def build_app(
     client = httpx.AsyncClient(
         base_url=settings.inference_url,
         headers={"Authorization": f"Bearer {token}"},
+        auth=tracing.Carried(),
         timeout=httpx.Timeout(ANSWER_TIMEOUT_S, connect=5.0),
         limits=httpx.Limits(max_connections=None, max_keepalive_connections=32),
     )

@@ -8,6 +8,7 @@ from typing import Any
 
 import httpx
 
+from libs.common import tracing
 from libs.common.errors import JobFailure
 from services.evaluator.domain import Answer, NotAnswered
 from services.evaluator.prompts import Question
@@ -28,6 +29,7 @@ class GatewayModels:
         self._http = httpx.Client(
             base_url=url,
             headers={"Authorization": f"Bearer {token}", "x-mt-project": project},
+            auth=tracing.Carried(),
             timeout=httpx.Timeout(TIMEOUT_S, connect=10),
             limits=httpx.Limits(max_connections=threads),
         )

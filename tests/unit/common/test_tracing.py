@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 
 import httpx
@@ -98,3 +99,18 @@ def test_without_a_collector_nothing_is_traced_nor_loaded() -> None:
     )
     environment = {name: value for name, value in os.environ.items() if not name.startswith("OTEL_")}
     subprocess.run([sys.executable, "-c", code], env=environment, check=True, timeout=120)
+
+
+@pytest.mark.usefixtures("spans")
+def test_threads_of_a_client_stay_in_the_trace_it_was_made_in() -> None:
+    heard: list[str | None] = []
+
+    def answer(request: httpx.Request) -> httpx.Response:
+        heard.append(request.headers.get("traceparent"))
+        return httpx.Response(200)
+
+    with tracing.continued(PARENT):
+        http = httpx.Client(transport=httpx.MockTransport(answer), auth=tracing.Carried())
+    with http, ThreadPoolExecutor(1) as threads:
+        threads.submit(http.get, "http://gateway/").result()
+    assert heard == [PARENT]
