@@ -7,6 +7,7 @@ what looks like a secret or an address blotted out. What the numbers mean togeth
 from __future__ import annotations
 
 import ast
+import hashlib
 import math
 import queue
 import re
@@ -28,6 +29,8 @@ WAITING = 1000
 """Samples that may wait to be written; more are dropped and counted."""
 BATCH = 200
 MOST_CHARACTERS = 20_000
+AXES = 16
+"""Of the projection of a question's words; a multiple of 8."""
 REFUSALS = re.compile(
     r"\b(i (can ?not|can't|am unable to|won't)|i'm (sorry|unable)|as an ai|not in the sources)\b"
 )
@@ -54,14 +57,15 @@ class LiveAnswer:
     signals: Mapping[str, float] = field(default_factory=dict[str, float])
 
 
-def measure(one: LiveAnswer) -> dict[str, float]:
+def measure(one: LiveAnswer) -> dict[str, float | list[float]]:
     """What is kept of an answer, by signal. Names that begin with `question_` or `retrieval_` are input, others output."""
     question, answer = one.question[:MOST_CHARACTERS], one.answer[:MOST_CHARACTERS]
     words = _WORD.findall(answer.lower())
-    measured = {
+    measured: dict[str, float | list[float]] = {
         "question_length": math.log1p(len(one.question)),
         "question_code": float("`" in question or "def " in question or "import " in question),
         "question_foreign": _share_beyond_ascii(question),
+        "question_words": project(question),
         "answer_length": math.log1p(len(one.answer)),
         "answer_refusal": float(bool(REFUSALS.search(answer.lower()))),
         "answer_repetition": _repetition(words),
@@ -73,6 +77,20 @@ def measure(one: LiveAnswer) -> dict[str, float]:
     if code:
         measured["answer_code_valid"] = float(all(_is_python(block) for block in code))
     return {**measured, **{name: float(value) for name, value in one.signals.items() if math.isfinite(value)}}
+
+
+def project(text: str) -> list[float]:
+    """The different words of a text as `AXES` numbers: what it is about, not what it says.
+
+    Each word steps up or down each axis, as the bits of its hash say: a random projection of the bag of words with signs
+    only (Achlioptas, 2003), which keeps distances between texts and needs no model, so that every service can do it.
+    """
+    words = set(_WORD.findall(text.lower()))
+    hashes = [
+        int.from_bytes(hashlib.blake2b(word.encode(), digest_size=AXES // 8).digest()) for word in words
+    ]
+    length = math.sqrt(len(words) or 1)
+    return [sum(1 if one >> axis & 1 else -1 for one in hashes) / length for axis in range(AXES)]
 
 
 def redact(text: str) -> str:

@@ -55,7 +55,7 @@ def tuned(request: pytest.FixtureRequest, platform: Platform, files: dict[str, s
     """A base and the id of a model that was tuned from it for a few steps."""
     with Client(home=platform.home.root) as client:
         job = client.fine_tuning.create(
-            request.param, files["train"], training={"max_steps": 3, "batch_size": 8, "eval_steps": 2}
+            request.param, files["train"], training={"max_steps": 2, "batch_size": 4, "eval_steps": 2}
         )
         done = client.jobs.wait(job.id, timeout_s=280)
         assert done.state == JobState.SUCCEEDED, done.error

@@ -19,6 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 Floats = NDArray[np.float64]
+Values = Sequence[float] | Sequence[Sequence[float]]
 
 SMALLEST_EFFECT = 0.15
 """In standard deviations of the reference: what is smaller is no drift, however certain."""
@@ -31,8 +32,10 @@ SHIFTS = (-1.0, -0.5, -0.25, 0.25, 0.5, 1.0)
 class Difference:
     """How far a window lies from its reference.
 
-    `effect` is the Wasserstein distance in standard deviations of the reference: for a mere shift, the shift. `p` is the
-    chance of a distance as large where nothing has changed; `threshold` the distance that chance passes at the wanted level.
+    `effect` is the Wasserstein distance in standard deviations of the reference: for a mere shift, the shift; for vectors
+    its mean over the columns (the sliced distance of Bonneel et al., 2015, if the columns are random projections). `p` is
+    the chance of a distance as large where nothing has changed; `threshold` the distance that chance passes at the wanted
+    level.
     """
 
     effect: float
@@ -41,8 +44,8 @@ class Difference:
 
 
 def compare(
-    reference: Sequence[float],
-    window: Sequence[float],
+    reference: Values,
+    window: Values,
     *,
     level: float = 0.05,
     permutations: int = 499,
@@ -51,6 +54,8 @@ def compare(
     """A window against its reference.
 
     Args:
+        reference: n numbers, or n vectors of k numbers each.
+        window: m of the same.
         level: how often chance may pass `threshold`.
         permutations: the smallest `p` is one divided by one more than this.
 
@@ -59,22 +64,44 @@ def compare(
     """
     if len(reference) < 2 or len(window) < 2:
         raise ValueError("a comparison needs two values on each side")
-    known, new = np.asarray(reference, np.float64), np.asarray(window, np.float64)
-    scale = float(known.std()) or float(np.concatenate([known, new]).std()) or 1.0
-    order = np.argsort(np.concatenate([known, new]), kind="stable")
-    values = np.concatenate([known, new])[order]
-    gaps = np.diff(values)
-    size = len(known)
-    observed = _distance(gaps, order[None, :] < size, size, len(new))[0]
+    size, count = len(reference), len(reference) + len(window)
+    columns = [
+        _Column.of(values, size)
+        for values in np.asarray([*reference, *window], np.float64).reshape(count, -1).T
+    ]
+    is_known = np.arange(count) < size
+    observed = _distance(columns, is_known[None, :])[0]
     generator = np.random.default_rng(seed)
     by_chance = np.empty(permutations)
-    is_known = np.arange(len(values)) < size
     for first in range(0, permutations, 50):  # a bounded amount of memory
         rows = min(50, permutations - first)
-        shuffled = generator.permuted(np.broadcast_to(is_known, (rows, len(values))), axis=1)
-        by_chance[first : first + rows] = _distance(gaps, shuffled, size, len(new))
+        shuffled = generator.permuted(np.broadcast_to(is_known, (rows, count)), axis=1)
+        by_chance[first : first + rows] = _distance(columns, shuffled)
     p = (1 + int(np.sum(by_chance >= observed - 1e-12))) / (permutations + 1)
-    return Difference(float(observed) / scale, p, float(np.quantile(by_chance, 1 - level)) / scale)
+    return Difference(float(observed), p, float(np.quantile(by_chance, 1 - level)))
+
+
+@dataclass(frozen=True)
+class _Column:
+    """Values of both sides in ascending order: where each came from, and the gaps between them."""
+
+    order: NDArray[np.intp]
+    gaps: Floats
+    """In standard deviations of the reference."""
+
+    @classmethod
+    def of(cls, values: Floats, size: int) -> _Column:
+        order = np.argsort(values, kind="stable")
+        scale = float(values[:size].std()) or float(values.std()) or 1.0
+        return cls(order, np.diff(values[order]) / scale)
+
+
+def _distance(columns: Sequence[_Column], is_known: NDArray[np.bool_]) -> Floats:
+    """The area between two empirical distributions, as the mean of the columns, for each row of memberships."""
+    known = np.count_nonzero(is_known[0])
+    steps = np.where(is_known, 1.0 / known, -1.0 / (is_known.shape[1] - known))
+    areas = [np.abs(np.cumsum(steps[:, one.order], axis=1)[:, :-1]) @ one.gaps for one in columns]
+    return np.mean(areas, axis=0)
 
 
 def drifted(
@@ -118,9 +145,3 @@ class Detector:
         for index, shift in enumerate(SHIFTS):
             self._sums[index] = (1 + self._sums[index]) * math.exp(shift * score - shift * shift / 2)
         return sum(self._sums) / len(SHIFTS) >= self._run_length
-
-
-def _distance(gaps: Floats, is_known: NDArray[np.bool_], known: int, new: int) -> Floats:
-    """The area between two empirical distributions, for each row of memberships in sorted order."""
-    steps = np.where(is_known, 1.0 / known, -1.0 / new)
-    return np.abs(np.cumsum(steps, axis=1)[:, :-1]) @ gaps

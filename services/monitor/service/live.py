@@ -15,7 +15,7 @@ from sqlalchemy.orm import Session
 
 from libs.common.errors import Conflict
 from model_training.contracts.monitoring import DriftSignal, LiveDrift
-from services.monitor.domain.drift import Difference, compare, drifted
+from services.monitor.domain.drift import Difference, Values, compare, drifted
 from services.monitor.domain.samples import Reading
 from services.monitor.repository import live as store
 from services.monitor.service import meters
@@ -31,7 +31,7 @@ KEPT, TEXTS_KEPT = timedelta(days=30), timedelta(days=7)
 INPUT = ("question_", "retrieval_")
 
 log = structlog.get_logger(__name__)
-Signals = Mapping[str, Sequence[float]]
+Signals = Mapping[str, Values]
 
 
 class LiveDriftKeeper:
@@ -90,9 +90,9 @@ def _apart(differences: Mapping[str, Difference]) -> tuple[dict[str, Difference]
     return inputs, {name: one for name, one in differences.items() if name not in inputs}
 
 
-def _columns(rows: Iterable[Mapping[str, float]]) -> dict[str, list[float]]:
+def _columns(rows: Iterable[Mapping[str, Any]]) -> dict[str, list[Any]]:
     """Values by signal; a sample without a signal (no code in the answer, say) is left out of it."""
-    found: dict[str, list[float]] = {}
+    found: dict[str, list[Any]] = {}
     for row in rows:
         for name, value in row.items():
             found.setdefault(name, []).append(value)

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import math
+import statistics
 import threading
 
 import pytest
 from sqlalchemy.exc import OperationalError
 
-from libs.common.live_samples import WAITING, LiveAnswer, LiveSamples, measure, redact
+from libs.common.live_samples import AXES, WAITING, LiveAnswer, LiveSamples, measure, project, redact
 
 
 def answer(
@@ -33,6 +34,22 @@ def test_numbers_say_what_they_should() -> None:
     assert measure(answer("```python\nf(1)\n```"))["answer_code_valid"] == 1
     assert measure(answer("```python\nf(1\n```"))["answer_code_valid"] == 0
     assert measure(answer("", question=""))["answer_length"] == 0
+
+
+@pytest.mark.parametrize("shared", [0, 10, 30, 40])
+def test_questions_are_as_far_apart_as_their_words(shared: int) -> None:
+    """The mean square of the distance of two texts of 40 words is that of their bags of words, for each axis."""
+    squares: list[float] = []
+    for number in range(300):
+        words = [f"word{number}_{place}" for place in range(80 - shared)]
+        one, other = project(" ".join(words[:40])), project(" ".join(words[40 - shared :]))
+        squares.append(math.dist(one, other) ** 2 / AXES)
+    assert statistics.mean(squares) == pytest.approx(2 * (40 - shared) / 40, rel=0.1)
+
+
+def test_order_and_repeats_of_words_say_nothing() -> None:
+    assert project("split a list") == project("a LIST, a list: split!")
+    assert project("") == [0.0] * AXES
 
 
 @pytest.mark.parametrize(

@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
+from libs.common.live_samples import project
 from services.monitor.domain.canaries import Answer, Token, as_json, changed, distance, from_json, parse
 from services.monitor.domain.drift import Detector, Difference, compare, drifted
 
@@ -121,3 +122,46 @@ def test_an_answer_without_log_probabilities_is_refused() -> None:
         parse(None)
     content = [{"token": "a", "logprob": -1, "top_logprobs": [{"token": "b", "logprob": -2}]}]
     assert parse(content) == (Token("a", -1.0, (("b", -2.0),)),)
+
+
+THINGS = ["list", "dict", "tuple", "generator", "string", "set", "iterator", "sequence"]
+OLD = [
+    "chunked",
+    "windowed",
+    "flatten",
+    "partition",
+    "unique",
+    "groupby",
+    "interleave",
+    "zip",
+    "slice",
+    "count",
+]
+NEW = ["tensor", "gradient", "device", "layer", "optimizer", "loss", "dtype", "checkpoint", "batch", "epoch"]
+
+
+def questions(verbs: list[str], count: int, seed: int) -> list[list[float]]:
+    draw = random.Random(seed)
+    return [
+        project(f"How do I use {draw.choice(verbs)} and {draw.choice(verbs)} on a {draw.choice(THINGS)}?")
+        for _ in range(count)
+    ]
+
+
+def test_questions_about_another_subject_are_noticed_by_their_words_and_others_of_the_same_are_not() -> None:
+    """None of 40 windows of the same subject may be called drift; false alarms are 1 in 100 and must be large too."""
+    reference = questions(OLD, 500, 0)
+    same = [compare(reference, questions(OLD, 200, seed), permutations=99) for seed in range(1, 41)]
+    assert sum(bool(drifted({"words": one}, share=0.05)) for one in same) <= 5
+    half = questions(OLD, 100, 50) + questions(NEW, 100, 51)
+    assert drifted({"words": compare(reference, half, permutations=199)}, share=0.01)
+    assert compare(reference, questions(NEW, 200, 52), permutations=19).effect > 0.4
+
+
+def test_vectors_of_one_number_are_numbers() -> None:
+    rng = np.random.default_rng(3)
+    reference, window = rng.normal(size=80), rng.normal(0.4, 1, 40)
+    plain = compare(reference, window, permutations=99)
+    assert compare(reference[:, None], window[:, None], permutations=99) == plain
+    scaled = stats.wasserstein_distance(reference, window) / float(reference.std())
+    assert plain.effect == pytest.approx(scaled, abs=1e-12)
