@@ -37,7 +37,7 @@ from model_training.embedded.ports import free_port
 
 ROOT = Path(__file__).parent.parent
 PARTS_OF_IT = ("submissions", "watchers", "queue_to_start", "chat")
-ARRIVALS_PER_S = (75, 150, 225)
+ARRIVALS_PER_S = (75, 150, 225, 300)
 """Submissions a second that come at random times, whether or not earlier ones are answered."""
 
 ARRIVING_S = 15.0

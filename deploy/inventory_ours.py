@@ -219,6 +219,7 @@ SERVICES = (
         reads=_READS,
         # Whoever opens it brings a key of their own; it knows none.
         env=_PROCESS | {"MT_BIND_HOST": "0.0.0.0", "MT_DASHBOARD_LOGIN": "true"},
+        secrets=(Secret.DASHBOARD_SECRET,),
         probe=Probe(start_s=60),
         calls=("gateway",),
         needs=("gateway",),

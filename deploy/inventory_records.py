@@ -31,6 +31,7 @@ class Secret(StrEnum):
     KEY_PEPPER = "mt_key_pepper"
     BOOTSTRAP_API_KEY = "mt_bootstrap_api_key"
     QDRANT_API_KEY = "mt_qdrant_api_key"
+    DASHBOARD_SECRET = "mt_dashboard_secret"
     POSTGRES_PASSWORD = "postgres_password"
     REDIS_PASSWORD = "redis_password"
     GRAFANA_PASSWORD = "grafana_password"

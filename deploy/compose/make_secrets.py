@@ -24,6 +24,7 @@ def contents() -> dict[str, str]:
         "mt_internal_token": secrets.token_urlsafe(32),
         "mt_key_pepper": secrets.token_urlsafe(32),
         "mt_bootstrap_api_key": f"mt-{secrets.token_urlsafe(32)}",
+        "mt_dashboard_secret": secrets.token_urlsafe(32),
         "mt_qdrant_api_key": secrets.token_urlsafe(32),
         "grafana_password": secrets.token_urlsafe(24),
     }

@@ -22,7 +22,11 @@ SECRETS_DIR = "/run/secrets"
 
 
 class HomeSettings(BaseSettings):
-    """Settings from `MT_…` environment variables; an empty one counts as not set. For a process that talks to nobody."""
+    """Settings from `MT_…` environment variables; an empty one counts as not set. For a process that talks to nobody.
+
+    What the environment does not say is read from files of `SECRETS_DIR`, one a variable and named as it is, in lower case:
+    `/run/secrets/mt_database_url`. So a secret stands in no process's environment.
+    """
 
     model_config = SettingsConfigDict(
         env_prefix="MT_", env_ignore_empty=True, frozen=True, extra="ignore", protected_namespaces=()
@@ -33,13 +37,23 @@ class HomeSettings(BaseSettings):
         description="Data directory of the platform.",
     )
 
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """What is given, then the environment, then the secrets' folder where there is one."""
+        folder = secrets_dir()
+        files = [SecretsSettingsSource(settings_cls, secrets_dir=folder)] if folder.is_dir() else []
+        return (init_settings, env_settings, *files)
+
 
 class PlatformSettings(HomeSettings):
-    """What a service needs besides. Times end in `_s` and are in seconds.
-
-    What the environment does not say is read from files of `SECRETS_DIR`, one a variable and named as it is, in lower case:
-    `/run/secrets/mt_database_url`. So a secret stands in no process's environment.
-    """
+    """What a service needs besides. Times end in `_s` and are in seconds."""
 
     model_dir: Path = Field(
         default=Path("~/.cache/model-training/models").expanduser(),
@@ -85,20 +99,6 @@ class PlatformSettings(HomeSettings):
         "public, as a JSON list.",
     )
     log_level: str = Field(default="INFO", description="DEBUG, INFO, WARNING or ERROR.")
-
-    @classmethod
-    def settings_customise_sources(
-        cls,
-        settings_cls: type[BaseSettings],
-        init_settings: PydanticBaseSettingsSource,
-        env_settings: PydanticBaseSettingsSource,
-        dotenv_settings: PydanticBaseSettingsSource,
-        file_secret_settings: PydanticBaseSettingsSource,
-    ) -> tuple[PydanticBaseSettingsSource, ...]:
-        """What is given, then the environment, then the secrets' folder where there is one."""
-        folder = secrets_dir()
-        files = [SecretsSettingsSource(settings_cls, secrets_dir=folder)] if folder.is_dir() else []
-        return (init_settings, env_settings, *files)
 
 
 def secrets_dir() -> Path:

@@ -2,26 +2,17 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 from pydantic import Field, SecretStr
-from pydantic_settings import BaseSettings, SettingsConfigDict
 
-from libs.common.settings import host_of
+from libs.common.settings import HomeSettings, host_of
 from model_training.home import Home
 
 LOOPBACK = frozenset({"127.0.0.1", "localhost", "::1"})
 
 
-class DashboardSettings(BaseSettings):
-    """Settings from `MT_…` environment variables. The dashboard knows no database and no broker: only the gateway."""
+class DashboardSettings(HomeSettings):
+    """The dashboard knows no database and no broker: only the gateway."""
 
-    model_config = SettingsConfigDict(env_prefix="MT_", frozen=True, extra="ignore", protected_namespaces=())
-
-    home: Path = Field(
-        default=Path("~/.local/share/model-training").expanduser(),
-        description="Data directory of the platform.",
-    )
     gateway_url: str = Field(default="http://127.0.0.1:8000", description="The public door.")
     dashboard_url: str = Field(default="http://127.0.0.1:8008", description="Where the dashboard listens.")
     dashboard_api_key: SecretStr | None = Field(

@@ -23,6 +23,7 @@ from transformers import AutoModelForCausalLM
 from services.inference.domain.adapters import DOWN, MAGNITUDE, PREFIX, UP
 from services.inference.domain.generation import ModelRefused, ServedModel
 from services.inference.engines import attention
+from services.inference.engines.norms import fuse_norms
 
 
 @dataclass(frozen=True)
@@ -59,6 +60,7 @@ def load_base(path: Path, dtype: torch.dtype) -> Any:
         trust_remote_code=False,
         attn_implementation=attention.NAME,
     )
+    fuse_norms(model)
     return model.eval().requires_grad_(False)
 
 

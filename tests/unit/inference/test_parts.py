@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import pytest
 import torch
+from transformers.models.gemma3.modeling_gemma3 import Gemma3RMSNorm
 
 from services.inference.engines.kv_cache import RowCache, Shape
+from services.inference.engines.norms import FusedNorm
 from services.inference.engines.prefixes import Prefix, PrefixStore
 from services.inference.engines.sampling import Sampler, next_tokens, nucleus
 
@@ -66,3 +68,14 @@ def test_the_row_cache_keeps_its_rows_while_it_grows_and_swaps() -> None:
     assert keys[0, 0, :, 0].tolist() == [2, 2]
     cache.put(5, *cache.take(1, 3), 3)
     assert cache.take(5, 3)[0][0, 0, :, 0].tolist() == [1, 1, 3]
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float32])
+@pytest.mark.parametrize("shape", [(1, 1, 640), (3, 4, 7, 256)])
+def test_a_fused_norm_gives_the_bits_of_transformers(dtype: torch.dtype, shape: tuple[int, ...]) -> None:
+    draw = torch.Generator().manual_seed(0)
+    norm = Gemma3RMSNorm(shape[-1]).to(dtype)
+    norm.weight.data.normal_(generator=draw)
+    x = 30 * torch.randn(shape, generator=draw).to(dtype)
+    with torch.inference_mode():
+        assert torch.equal(FusedNorm(norm)(x), norm(x))
