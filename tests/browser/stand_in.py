@@ -20,7 +20,8 @@ from fastapi import APIRouter, FastAPI, Request, UploadFile
 from fastapi.responses import JSONResponse, Response, StreamingResponse
 from pydantic import BaseModel
 
-from libs.common.errors import Conflict, NotFound
+from libs.common.errors import Conflict, Forbidden, NotFound
+from libs.common.problems import respond
 from libs.common.service import BackgroundServer, create_app
 from model_training.contracts.alerts import Silence
 from model_training.contracts.base import Page
@@ -35,6 +36,10 @@ from tests.browser import world as made
 from tests.browser.world import World
 
 
+OBSERVED = ("/v1/alerts", "/v1/monitoring/history", "/v1/monitoring/canaries", "/v1/monitoring/drift")
+"""What a key without the scope `observe` is refused."""
+
+
 @dataclass
 class StandIn:
     """The world, how answers come, and what was asked."""
@@ -47,6 +52,8 @@ class StandIn:
     asked: list[dict[str, Any]] = field(default_factory=list[dict[str, Any]])
     calls: list[str] = field(default_factory=list[str])
     port: int = 0
+    lacking: str = ""
+    """A scope that nobody's key has here: `observe`."""
     _server: BackgroundServer | None = None
 
     @property
@@ -74,6 +81,9 @@ def build(stand_in: StandIn) -> FastAPI:
     @app.middleware("http")
     async def note(request: Request, call_next: Any) -> Response:
         stand_in.calls.append(f"{request.method} {request.url.path}")
+        if stand_in.lacking and request.url.path.startswith(OBSERVED):
+            refused = Forbidden(f"The key lacks the scope {stand_in.lacking!r}.", hint="It has: read.")
+            return respond(request, refused.problem())
         return await call_next(request)
 
     for add in (_jobs, _files, _models, _chat, _work, _comparisons, _retrieval, _monitoring, _rest):

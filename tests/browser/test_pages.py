@@ -152,3 +152,15 @@ def test_markup_typed_into_every_field_stays_text(
                 page.keyboard.press("Tab")
         page.evaluate("new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(done)))")
         assert page.locator("img[src=x]").count() == 0
+
+
+def test_a_key_that_may_not_observe_is_told_so_and_sees_the_rest(
+    page: Page, stand_in: StandIn, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(stand_in, "lacking", "observe")
+    page.goto("/monitoring")
+    expect(page.get_by_text("The key lacks the scope 'observe'.").first).to_be_visible()
+    page.goto("/monitoring?tab=resources")
+    expect(page.get_by_text("By job")).to_be_visible()
+    page.goto("/")
+    expect(page.get_by_text("Running now")).to_be_visible()

@@ -62,7 +62,9 @@ def _principal(scope: str) -> Callable[[Request], Awaitable[Principal]]:
         who: Principal = request.state.principal  # `Admission` has put it there
         if scope not in who.scopes:
             raise Forbidden(
-                f"The key lacks the scope {scope!r}.", hint=f"It has: {', '.join(sorted(who.scopes))}."
+                f"The key lacks the scope {scope!r}.",
+                hint=f"It has: {', '.join(sorted(who.scopes))}. An administrator makes one that has it: "
+                f"mt keys create NAME --scope {scope}.",
             )
         return who
 

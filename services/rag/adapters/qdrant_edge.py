@@ -146,9 +146,8 @@ class QdrantEdgeStore:
         graph = stamp.get("chunks", 0) > SCAN_LIMIT
         config = _config(stamp["embedder"]["dimension"], self._search_threads, graph=graph)
         shard = qdrant.EdgeShard.create(str(path), config)
-        for name in FILTER_FIELDS:  # before the first passage, so that a graph is built with them
-            kind = qdrant.PayloadSchemaType.Keyword
-            shard.update(qdrant.UpdateOperation.create_field_index(f"{FILTERS}.{name}", kind))
+        if graph:
+            _index_filters(shard)  # before the first passage, so that the graph is built with them
         count = 0
         for group in _groups(points, POINTS_A_WRITE):
             shard.update(
@@ -158,6 +157,8 @@ class QdrantEdgeStore:
             )
             count += len(group)
         shard.optimize()
+        if not graph:
+            _index_filters(shard)  # once, over all passages: a fifth less work than beside every write
         shard.flush()
         shard.close()
         return count
@@ -195,6 +196,12 @@ def _config(dimension: int, search_threads: int, *, graph: bool) -> Any:
         max_search_threads=search_threads,
         wal_enabled=False,  # an index is complete or not there; a log of its making helps nobody
     )
+
+
+def _index_filters(shard: Any) -> None:
+    for name in FILTER_FIELDS:
+        kind = qdrant.PayloadSchemaType.Keyword
+        shard.update(qdrant.UpdateOperation.create_field_index(f"{FILTERS}.{name}", kind))
 
 
 def _point(number: int, point: IndexPoint) -> Any:
