@@ -115,14 +115,15 @@ class View:
         drawn: list[T | None] = []
 
         def changed(snapshot: Snapshot[T]) -> None:
-            if drawn and (not snapshot.known or drawn[0] == snapshot.value):
+            if snapshot.known and drawn and drawn[0] == snapshot.value:
                 return  # only an error came or went: the banner says so
             if not snapshot.known and snapshot.error is None:
                 return
+            drawn.clear()
             box.clear()
             with box:
                 if snapshot.known:
-                    drawn[:] = [snapshot.value]
+                    drawn.append(snapshot.value)
                     render(cast("T", snapshot.value))
                 elif snapshot.error is not None:
                     states.error(snapshot.error)

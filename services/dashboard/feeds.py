@@ -10,7 +10,7 @@ from typing import Any, Generic, TypeVar
 
 import structlog
 
-from model_training.client import Client
+from model_training.client import ApiError, Client
 from model_training.errors import UserError
 from services.dashboard.gateway import Connection
 
@@ -21,6 +21,8 @@ LINGER_S = 15.0
 """A feed that nobody looks at is kept so long: whoever comes back (a refresh, say) sees something at once."""
 AGAIN_S = 2.0
 """Pause after a failure, in seconds."""
+OVER = frozenset({401, 403, 404, 410})
+"""Answers after which what was known holds no longer: refused from now on, or gone. Other failures leave it standing."""
 
 
 @dataclass(frozen=True)
@@ -76,7 +78,8 @@ class Feed(Generic[T]):
         try:
             found = Snapshot(await self._connection.call(self._ask), known=True)
         except UserError as error:
-            found = Snapshot(self.latest.value, error, self.latest.known)
+            over = isinstance(error, ApiError) and error.status in OVER
+            found = Snapshot(None, error) if over else Snapshot(self.latest.value, error, self.latest.known)
         except Exception as error:  # a feed must outlive an answer that nobody foresaw
             log.error("feed_failed", exc_info=error)
             failure = UserError(f"The answer cannot be read ({type(error).__name__}).")

@@ -35,7 +35,6 @@ from services.comparator.service.what_if import what_if
 from tests.browser import world as made
 from tests.browser.world import World
 
-
 OBSERVED = ("/v1/alerts", "/v1/monitoring/history", "/v1/monitoring/canaries", "/v1/monitoring/drift")
 """What a key without the scope `observe` is refused."""
 

@@ -93,7 +93,7 @@ def everything_stored(database: Database, home: Path) -> dict[str, Any]:
     """How many rows every table has, and which files there are."""
     with database.session() as session:
         rows = {table: session.scalar(text(f"select count(*) from {table}")) for table in TABLES}
-    return {**rows, "files on disk": sorted(path.name for path in (home / "files").iterdir())}
+    return {**rows, "files on disk": sorted(path.name for path in (home / "files").glob("*"))}
 
 
 def post(http: httpx.Client, path: str, body: dict[str, Any]) -> httpx.Response:

@@ -56,7 +56,8 @@ def run(gateway: RunningGateway, directory: Path, *options: str) -> int:
         text=True,
         encoding="utf-8",
     )
-    assert result.returncode == 0, result.stdout[-60_000:] + result.stderr[-2000:]
+    said = "\n".join(line[:500] for line in result.stdout.splitlines())  # bodies may be a megabyte long
+    assert result.returncode == 0, said[-60_000:] + result.stderr[-2000:]
     counted = re.search(r"(\d+) generated", result.stdout)
     assert counted, result.stdout[-2000:]
     return int(counted[1])
