@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from model_training.contracts.base import WHOLE, PlainText, Reason, Reply, Wire
+from model_training.contracts.base import MOMENT, WHOLE, PlainText, Reason, Reply, Wire
 
 Severity = Literal["page", "ticket", "info"]
 """`page` wakes somebody, `ticket` waits for the morning, `info` is for the record."""
@@ -55,7 +55,7 @@ class SilenceCreate(Wire):
     )
     """`rule`, `severity` or a label, with the value that it must have. Nothing matches every alert."""
     duration_s: Annotated[int, Field(ge=1, le=365 * 86400, examples=[3600]), WHOLE]
-    starts_at: datetime | None = None
+    starts_at: Annotated[datetime, MOMENT] | None = None
     reason: Reason = Field(default="", examples=["moving the rack"])
 
 

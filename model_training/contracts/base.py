@@ -53,6 +53,15 @@ def _whole(value: Any) -> Any:
     return value
 
 
+def _moment(value: Any) -> Any:
+    """A time is written as text; a number could be seconds or milliseconds."""
+    if isinstance(value, int | float):
+        raise PydanticCustomError(
+            "datetime_type", "Input should be a time as text, with its zone: 2026-11-23T08:00:00Z"
+        )
+    return value
+
+
 PLAIN: dict[str, Any] = {
     "pattern": r"^[^\u0000-\u001f\u007f-\u009f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ufeff]*$"
 }
@@ -89,6 +98,7 @@ Metadata = Annotated[
 
 Flag = Annotated[bool, Field(strict=True)]
 WHOLE = BeforeValidator(_whole)
+MOMENT = BeforeValidator(_moment)
 Number = Annotated[float, Field(strict=True, allow_inf_nan=False)]
 Seed = Annotated[int, Field(ge=0, le=2**31 - 1), WHOLE]
 

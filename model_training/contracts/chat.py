@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal, cast
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
 from model_training.contracts.base import WHOLE, Flag, Number, Reference, Reply
 from model_training.contracts.retrieval import FilterValue, SearchOptions
@@ -112,16 +112,8 @@ class CompletionRequest(Sampling):
     logprobs: Annotated[int, Field(ge=0, le=20), WHOLE] | None = None
     echo: Flag = Field(
         default=False,
-        description="With `max_tokens: 0` and `logprobs: 0`: how likely the prompt itself is, token by token.",
+        description="How likely the prompt itself is, token by token; with `max_tokens: 0`, `logprobs: 0` and no stream.",
     )
-
-    @model_validator(mode="after")
-    def _measures_or_writes(self) -> CompletionRequest:
-        if self.echo and (self.max_tokens != 0 or self.logprobs is None or self.stream):
-            raise ValueError("echo measures the prompt: it needs max_tokens 0 and logprobs, and no stream")
-        if self.max_tokens == 0 and not self.echo:
-            raise ValueError("max_tokens is 0, so nothing would be written; it is for echo alone")
-        return self
 
 
 class Usage(Reply):

@@ -105,6 +105,7 @@ class InferenceService:
 
     async def plan_completion(self, request: CompletionRequest) -> Asked:
         """Take a prompt as it is. Raises as `plan_chat` does."""
+        _refuse_contradiction(request)
         model = await self._model(request.model)
         generation = self._generation(model, request.prompt, request, request.max_tokens)
         generation = replace(generation, logprobs=request.logprobs)
@@ -215,6 +216,22 @@ class InferenceService:
             stop=tuple([request.stop] if isinstance(request.stop, str) else request.stop or []),
             stop_ids=model.stop_ids,
             schema=_schema(request.response_format),
+        )
+
+
+def _refuse_contradiction(request: CompletionRequest) -> None:
+    """What the fields allow each by itself, and not together."""
+    if request.echo and (request.max_tokens != 0 or request.logprobs is None or request.stream):
+        raise InvalidInput(
+            "echo measures the prompt and writes nothing.",
+            param="echo",
+            hint="Send max_tokens 0 and logprobs 0 with it, and no stream.",
+        )
+    if request.max_tokens == 0 and not request.echo:
+        raise InvalidInput(
+            "max_tokens is 0, so nothing would be written.",
+            param="max_tokens",
+            hint="It goes with echo alone.",
         )
 
 

@@ -22,7 +22,10 @@ CONFIG = """
 allow-x00 = false
 
 [checks.positive_data_acceptance]
-expected-statuses = ["2xx", "400", "401", "403", "404", "409", "412", "428", "429"]
+expected-statuses = ["2xx", "400", "401", "403", "404", "409", "412", "413", "428", "429"]
+
+[checks.negative_data_rejection]
+expected-statuses = ["400", "401", "403", "404", "405", "406", "409", "413", "415", "422", "428", "429"]
 """
 
 
