@@ -14,7 +14,6 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 
 from services.inference.domain.generation import Generation, Piece, common_prefix
 from services.inference.domain.text import AnswerWriter, Decode
@@ -148,7 +147,7 @@ class Lane:
         scores: list[float] = []
         for start in range(0, len(ids) - 1, _SCORED_AT_ONCE):
             chosen = tokens[0, start + 1 : start + 1 + _SCORED_AT_ONCE, None]
-            logits = F.linear(hidden[start : start + len(chosen)], self._model.lm_head.weight).float()
+            logits = self._model.lm_head(hidden[start : start + len(chosen)]).float()
             scores += (logits.gather(-1, chosen).squeeze(-1) - logits.logsumexp(-1)).tolist()
         return scores
 
@@ -282,7 +281,7 @@ class Lane:
 
     def _extend(self, rows: list[_Row], hidden: torch.Tensor) -> None:
         """Pick each row's next token from its last hidden state ([row, hidden]), send text, remove what is finished."""
-        logits = F.linear(hidden, self._model.lm_head.weight)
+        logits = self._model.lm_head(hidden)
         for index, token in enumerate(next_tokens(logits, [row.sampler for row in rows])):
             row, wanted = rows[index], rows[index].ticket.generation.logprobs
             self.counters.completion_tokens += 1

@@ -24,6 +24,7 @@ from services.inference.domain.adapters import DOWN, MAGNITUDE, PREFIX, UP
 from services.inference.domain.generation import ModelRefused, ServedModel
 from services.inference.engines import attention
 from services.inference.engines.norms import fuse_norms
+from services.inference.engines.packing import PackedLinear, linear_of, pack
 
 
 @dataclass(frozen=True)
@@ -61,6 +62,7 @@ def load_base(path: Path, dtype: torch.dtype) -> Any:
         attn_implementation=attention.NAME,
     )
     fuse_norms(model)
+    pack(model)
     return model.eval().requires_grad_(False)
 
 
@@ -76,12 +78,11 @@ def merge_adapter(base: Any, model: ServedModel) -> Any:
     shared = {id(tensor): tensor for tensor in chain(base.parameters(), base.buffers())}
     merged = copy.deepcopy(base, shared)
     for name, pair in pairs.items():
-        module = _linear(merged, name, model)
-        if (pair.up.shape[0], pair.down.shape[1]) != tuple(module.weight.shape):
+        layer = _linear(merged, name, model)
+        weight = layer.weight
+        if (pair.up.shape[0], pair.down.shape[1]) != tuple(weight.shape):
             raise _refused(model, f"its change of {name} does not have the shape of the base's weight")
-        module.weight = nn.Parameter(
-            pair.applied_to(module.weight).to(module.weight.dtype), requires_grad=False
-        )
+        merged.set_submodule(name, linear_of(pair.applied_to(weight).to(weight.dtype), layer.bias))
     return merged
 
 
@@ -115,12 +116,12 @@ def _of_pattern(pattern: dict[str, float] | None, name: str, default: float) -> 
     return next((v for k, v in (pattern or {}).items() if re.match(rf"(.*\.)?({k})$", name)), default)
 
 
-def _linear(merged: Any, name: str, model: ServedModel) -> nn.Linear:
+def _linear(merged: Any, name: str, model: ServedModel) -> nn.Linear | PackedLinear:
     try:
         module = merged.get_submodule(name)
     except AttributeError:
         module = None
-    if not isinstance(module, nn.Linear):
+    if not isinstance(module, nn.Linear | PackedLinear):
         raise _refused(model, f"it changes {name!r}, and {model.base} has no such linear layer")
     return module
 

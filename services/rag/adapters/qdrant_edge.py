@@ -158,7 +158,9 @@ class QdrantEdgeStore:
             count += len(group)
         shard.optimize()
         if not graph:
-            _index_filters(shard)  # over the finished segment: 90 MB less for 100,000 passages than with each write
+            _index_filters(
+                shard
+            )  # over the finished segment: 90 MB less for 100,000 passages than with each write
         shard.flush()
         shard.close()
         return count

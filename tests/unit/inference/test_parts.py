@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import pytest
 import torch
+from torch import nn
 from transformers.models.gemma3.modeling_gemma3 import Gemma3RMSNorm
 
 from services.inference.engines.kv_cache import RowCache, Shape
 from services.inference.engines.norms import FusedNorm
+from services.inference.engines.packing import PackedLinear, pack, packs
 from services.inference.engines.prefixes import Prefix, PrefixStore
 from services.inference.engines.sampling import Sampler, next_tokens, nucleus
 
@@ -79,3 +81,21 @@ def test_a_fused_norm_gives_the_bits_of_transformers(dtype: torch.dtype, shape: 
     x = 30 * torch.randn(shape, generator=draw).to(dtype)
     with torch.inference_mode():
         assert torch.equal(FusedNorm(norm)(x), norm(x))
+
+
+@pytest.mark.skipif(not packs(torch.bfloat16), reason="this processor does not multiply bfloat16")
+@pytest.mark.parametrize("bias", [False, True])
+@pytest.mark.parametrize("tokens", [1, 5, 300])
+def test_a_packed_layer_answers_as_the_plain_one_and_gives_its_weight_back(tokens: int, bias: bool) -> None:
+    plain = nn.Linear(64, 96, bias=bias).bfloat16().requires_grad_(False)
+    packed = PackedLinear(plain.weight, plain.bias)
+    x = torch.randn(2, tokens, 64).bfloat16()
+    with torch.inference_mode():
+        assert torch.allclose(packed(x).float(), plain(x).float(), atol=0.02, rtol=0.01)
+    assert torch.equal(packed.weight, plain.weight)
+
+
+def test_float32_stays_as_it_is() -> None:
+    model = nn.Sequential(nn.Linear(8, 8))
+    pack(model)
+    assert isinstance(model[0], nn.Linear)
