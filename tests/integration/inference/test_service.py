@@ -91,7 +91,7 @@ def test_an_echo_tells_how_likely_the_prompt_is(served: Served) -> None:
             said.token_logprobs, abs=1e-3
         )
     for wrong in ({"echo": True, "max_tokens": 3, "logprobs": 0}, {"max_tokens": 0}):
-        with pytest.raises(openai.BadRequestError, match="echo|max_tokens"):
+        with pytest.raises(openai.BadRequestError, match=r"echo|max_tokens"):
             served.client.completions.create(model=BASE, prompt=prompt, **wrong)
 
 
