@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 import time
 from collections.abc import AsyncGenerator, Callable, Sequence
@@ -15,6 +14,7 @@ from pydantic import BaseModel, Field
 from ulid import ULID
 
 from libs.common.auth import require_internal
+from libs.common.disconnect import CLIENT_LEFT, unless_disconnected
 from libs.common.errors import NotFound, PlatformError
 from libs.common.live_samples import HEADER, LiveAnswer, LiveSamples
 from model_training.contracts.base import Page
@@ -33,9 +33,6 @@ from services.inference.domain.generation import Piece, TokenScore
 from services.inference.loaded import LoadedModels
 from services.inference.repository import ModelRepository, TunedModel
 from services.inference.service import Answer, Asked, InferenceService
-
-CLIENT_LEFT = 499
-_LOOK_FOR_CLIENT_S = 0.25
 
 
 class TokenizeRequest(BaseModel):
@@ -112,7 +109,7 @@ def make_router(
             head |= {"prompt": asked.prompt} if body.return_prompt else {}
             head |= {"object": "chat.completion.chunk"}
             return await _stream(service, asked, body, head, _chat_chunk, told)
-        answer = await _unless_left(request, service.whole(asked))
+        answer = await unless_disconnected(request, service.whole(asked))
         if answer is not None and told is not None:
             told(answer.text, answer.finish_reason)
         return _reply(_chat_reply(head, asked, answer, body) if answer else None)
@@ -125,7 +122,7 @@ def make_router(
             return _reply(_echo_reply(head, asked, await service.measure(asked)))
         if body.stream:
             return await _stream(service, asked, body, head | {"object": "text_completion"}, _text_chunk)
-        answer = await _unless_left(request, service.whole(asked))
+        answer = await unless_disconnected(request, service.whole(asked))
         return _reply(_text_reply(head, asked, answer) if answer else None)
 
     @router.get("/models")
@@ -299,16 +296,3 @@ async def _events(
 
 def _event(data: dict[str, Any]) -> str:
     return f"data: {json.dumps(data, ensure_ascii=False)}\n\n"
-
-
-async def _unless_left(request: Request, work: Any) -> Answer | None:
-    """The result of `work`, or None when the client hung up first; then the work is cancelled."""
-    task: asyncio.Task[Answer] = asyncio.ensure_future(work)
-    try:
-        while not task.done():
-            await asyncio.wait([task], timeout=_LOOK_FOR_CLIENT_S)
-            if not task.done() and await request.is_disconnected():
-                return None
-        return task.result()
-    finally:
-        task.cancel()

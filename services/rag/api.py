@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
-from collections.abc import AsyncIterator, Coroutine
+from collections.abc import AsyncIterator
 from typing import Annotated, Any
 
 import structlog
@@ -12,6 +11,7 @@ from fastapi import APIRouter, Depends, Header, Query, Request
 from fastapi.responses import JSONResponse, Response, StreamingResponse
 
 from libs.common.auth import require_internal
+from libs.common.disconnect import CLIENT_LEFT, unless_disconnected
 from libs.common.errors import PlatformError
 from libs.common.live_samples import HEADER, LiveSamples
 from model_training.contracts.base import Deleted, Page, Reply
@@ -35,7 +35,6 @@ from services.rag.service.measuring import Measuring
 
 log = structlog.get_logger(__name__)
 
-CLIENT_LEFT = 499
 
 Project = Annotated[
     str | None,
@@ -84,7 +83,7 @@ def make_router(
     async def chat(http: Request, request: ChatRequest, project: Project = None) -> Response:
         listener = Listener(samples, http.headers.get(HEADER), request)
         if not request.stream:
-            reply = await _while_client_waits(http, answers.answer(project, request))
+            reply = await unless_disconnected(http, answers.answer(project, request))
             if reply is None:
                 return Response(status_code=CLIENT_LEFT)
             listener.hear(reply)
@@ -137,26 +136,6 @@ def _add_upkeep(router: APIRouter, indexes: Indexes, measuring: Measuring) -> No
     @router.post("/indexes/{index}/restore", summary="Put an index back from a snapshot")
     def restore_index(index: str, request: RestoreRequest, project: Project = None) -> Index:
         return indexes.restore(project, index, request.snapshot)
-
-
-async def _while_client_waits(
-    http: Request, work: Coroutine[Any, Any, dict[str, Any]]
-) -> dict[str, Any] | None:
-    """The work's result; None if the client left before, which ends the work and with it the generation."""
-    task = asyncio.create_task(work)
-    left = asyncio.create_task(_left(http))
-    try:
-        await asyncio.wait({task, left}, return_when=asyncio.FIRST_COMPLETED)
-        return task.result() if task.done() else None
-    finally:
-        task.cancel()
-        left.cancel()
-
-
-async def _left(http: Request) -> None:
-    """Wait until the client is gone. (`Request.is_disconnected` never says so behind a middleware of FastAPI's.)"""
-    while (await http.receive())["type"] != "http.disconnect":
-        pass
 
 
 async def _events(pieces: AsyncIterator[dict[str, Any]]) -> AsyncIterator[str]:
