@@ -168,8 +168,7 @@ class Indexes:
             found = rules.diversify(found, plan.diversity, limit)
         SEARCH_SECONDS.labels(plan.mode).observe(time.perf_counter() - started)
         SEARCH_HITS.labels(plan.mode).observe(len(found[:limit]))
-        if not found:
-            EMPTY.labels(plan.mode).inc()
+        EMPTY.labels(plan.mode).inc(not found)  # none is 0, which is not the same as no figure
         return found[:limit]
 
     def embedder(self, index_id: str) -> Embedder:

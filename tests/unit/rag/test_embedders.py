@@ -7,9 +7,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 from sentence_transformers import CrossEncoder, SentenceTransformer
-from sentence_transformers.models import Pooling, Transformer
-from tokenizers import Tokenizer, models, pre_tokenizers, processors
-from transformers import BertConfig, BertForSequenceClassification, BertModel, PreTrainedTokenizerFast
 
 from libs.common.errors import InvalidInput, Unavailable
 from services.rag.adapters.sentence_transformers import (
@@ -18,59 +15,15 @@ from services.rag.adapters.sentence_transformers import (
     EmbedderPool,
     make_embedder,
 )
-
-WORDS = [
-    "[PAD]",
-    "[UNK]",
-    "[CLS]",
-    "[SEP]",
-    "search",
-    "_",
-    "query",
-    "document",
-    ":",
-    "merge",
-    "dicts",
-    "title",
-]
-CONFIG = BertConfig(
-    vocab_size=len(WORDS),
-    hidden_size=16,
-    num_hidden_layers=1,
-    num_attention_heads=2,
-    intermediate_size=16,
-    num_labels=1,
-)
-
-
-def _tokenizer() -> PreTrainedTokenizerFast:
-    raw = Tokenizer(models.WordLevel({word: n for n, word in enumerate(WORDS)}, unk_token="[UNK]"))
-    raw.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
-    raw.post_processor = processors.TemplateProcessing(
-        single="[CLS] $A [SEP]", pair="[CLS] $A [SEP] $B [SEP]", special_tokens=[("[CLS]", 2), ("[SEP]", 3)]
-    )
-    return PreTrainedTokenizerFast(
-        tokenizer_object=raw,
-        pad_token="[PAD]",
-        unk_token="[UNK]",
-        cls_token="[CLS]",
-        sep_token="[SEP]",
-        model_max_length=64,
-    )
+from tests.tiny_bert import save_tiny_embedder, save_tiny_reranker
 
 
 @pytest.fixture(scope="module")
 def model_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Tiny weights under the names of a real embedder and a real cross-encoder."""
     root = tmp_path_factory.mktemp("models")
-    base = root / "base"
-    BertModel(CONFIG).save_pretrained(base)
-    _tokenizer().save_pretrained(base)
-    transformer = Transformer(str(base))
-    model = SentenceTransformer(modules=[transformer, Pooling(16)], device="cpu")
-    model.save(str(root / "nomic-embed-text-v1.5"))
-    BertForSequenceClassification(CONFIG).save_pretrained(root / "ms-marco-minilm-l6-v2")
-    _tokenizer().save_pretrained(root / "ms-marco-minilm-l6-v2")
+    save_tiny_embedder(root / "nomic-embed-text-v1.5")
+    save_tiny_reranker(root / "ms-marco-minilm-l6-v2")
     return root
 
 
