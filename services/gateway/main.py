@@ -22,6 +22,7 @@ from libs.common.service import create_app, serve
 from libs.common.telemetry import configure_logging
 from services.gateway.adapters.aiohttp_relay import AiohttpRelay
 from services.gateway.adapters.external_http import ExternalHttp
+from services.gateway.adapters.monitor_http import MonitorHttp
 from services.gateway.adapters.postgres_listener import JobListener
 from services.gateway.adapters.valkey_buckets import ValkeyBuckets
 from services.gateway.api import (
@@ -58,6 +59,7 @@ from services.gateway.service.files import FileService
 from services.gateway.service.keyring import Keyring
 from services.gateway.service.keys import bootstrap
 from services.gateway.service.quotas import uncounted
+from services.gateway.service.readings import Readings
 from services.gateway.settings import GatewaySettings
 
 ROUTES = (
@@ -116,23 +118,25 @@ def build(settings: GatewaySettings) -> FastAPI:
     listener.on_change(keyring.forget)
     listener.on_change(runtime.forget)
     listener.on_change(uncounted.forget)
+    http = httpx.Client(
+        headers={"Authorization": f"Bearer {token}"}, timeout=settings.chat_timeout_s, auth=tracing.Carried()
+    )
+    monitor = MonitorHttp(http, settings.monitor_url)
     gateway = Gateway(
         settings=settings,
         database=database,
         files=FileService(settings.home, settings.max_file_bytes),
         artifacts=open_artifacts(settings),
         feeds=Feeds(database, listener),
-        http=httpx.Client(
-            headers={"Authorization": f"Bearer {token}"},
-            timeout=settings.chat_timeout_s,
-            auth=tracing.Carried(),
-        ),
+        readings=Readings(monitor.resources),
+        http=http,
         relay=relay,
         config=runtime,
         keyring=keyring,
         buckets=buckets,
         external=external,
         egress=egress,
+        monitor=monitor,
     )
 
     @asynccontextmanager
@@ -150,11 +154,16 @@ def build(settings: GatewaySettings) -> FastAPI:
         buckets.close()
         database.close()
 
+    def stopping() -> None:
+        """End the streams that would hold the process."""
+        gateway.feeds.end()
+        gateway.readings.end()
+
     app = create_app(
         "gateway",
         ready=database.ready,
         lifespan=lifespan,
-        stopping=gateway.feeds.end,
+        stopping=stopping,
         title="Model training",
         description=DESCRIPTION,
         middleware=[Middleware(Admission, gateway=gateway)],

@@ -8,6 +8,8 @@ from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
+from model_training.contracts.monitoring import Resources
+
 
 class Listener(Protocol):
     """Tells streams that a job has something new."""
@@ -53,6 +55,35 @@ class Target:
     tokens_field: str
     million_prompt_tokens_usd: float = 0.0
     million_completion_tokens_usd: float = 0.0
+
+
+@dataclass(frozen=True)
+class Answered:
+    """A whole answer of another service."""
+
+    status: int
+    content: bytes
+    media_type: str | None
+
+
+class Monitor(Protocol):
+    """The monitor. Every method raises `Unavailable` when it does not answer."""
+
+    def ask(
+        self,
+        method: str,
+        path: str,
+        *,
+        params: Mapping[str, Any] | None = None,
+        body: Mapping[str, Any] | None = None,
+        headers: Mapping[str, str] | None = None,
+    ) -> Answered:
+        """Its answer, whatever it is. Parameters that are None are left out."""
+        ...
+
+    def resources(self) -> Resources:
+        """Everything at this moment."""
+        ...
 
 
 class External(Protocol):

@@ -61,7 +61,7 @@ def build_app(settings: InferenceSettings, database: Database) -> FastAPI:
         timeout_s=settings.inference_timeout_s,
     )
     warm_up = WarmUp(service, models, settings.inference_preload, may_begin=lambda: sharing.why_not() is None)
-    collector = EngineCollector(engine.states)
+    collector = EngineCollector(engine)
     # The engine in this process leaves no card when it is told to; only vLLM, as our child, can take turns.
     cards = settings.shared_devices if settings.inference_vllm_command is not None else ()
     sharing = SharedCards(database, engine, cards, settings.lease_s)

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
-from typing import Protocol
+from collections.abc import Iterable, Mapping
 
 from prometheus_client import REGISTRY, Counter, Histogram
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
+from prometheus_client.parser import text_string_to_metric_families
 from prometheus_client.registry import Collector, CollectorRegistry
+
+from services.inference.ports import Engine, State
 
 _SECONDS = (0.05, 0.1, 0.25, 0.5, 1, 2, 4, 8, 15, 30, 60, 120, 300)
 REQUEST_SECONDS = Histogram(
@@ -42,34 +44,15 @@ def forget_model(name: str) -> None:
         metric.remove_by_labels({"model": name})
 
 
-class Counters(Protocol):
-    """What an engine counts for a model."""
-
-    prompt_tokens: int
-    reused_tokens: int
-    completion_tokens: int
-    steps: int
-    busy_s: float
-
-
-class State(Protocol):
-    """A look at one model from outside."""
-
-    @property
-    def running(self) -> int: ...
-    @property
-    def waiting(self) -> int: ...
-    @property
-    def counters(self) -> Counters: ...
-
-
 class EngineCollector(Collector):
-    """Reads the engine when it is scraped, so that a model that left memory leaves the metrics too."""
+    """Reads the engine when it is scraped, so that a model that left memory leaves the metrics too.
 
-    def __init__(
-        self, states: Callable[[], Mapping[str, State]], registry: CollectorRegistry = REGISTRY
-    ) -> None:
-        self._states = states
+    vLLM listens on the loopback alone, so its own metrics (`vllm:…`) are passed on here, those of its process are not:
+    they would stand beside ours under the same names.
+    """
+
+    def __init__(self, engine: Engine, registry: CollectorRegistry = REGISTRY) -> None:
+        self._engine = engine
         self._registry = registry
         registry.register(self)
 
@@ -77,24 +60,35 @@ class EngineCollector(Collector):
         """Stop being scraped."""
         self._registry.unregister(self)
 
+    def describe(self) -> Iterable[Metric]:
+        """The families without vLLM's, so that being registered asks it nothing."""
+        return _families({})
+
     def collect(self) -> Iterable[Metric]:
         """The families, one sample a model in memory."""
-        running = GaugeMetricFamily("mt_inference_running", "Requests in the batch.", labels=["model"])
-        waiting = GaugeMetricFamily("mt_inference_waiting", "Requests in the queue.", labels=["model"])
-        steps = CounterMetricFamily(
-            "mt_inference_steps", "Token steps; tokens by steps is the batch.", labels=["model"]
-        )
-        written = CounterMetricFamily("mt_inference_written_tokens", "Tokens written.", labels=["model"])
-        reused = CounterMetricFamily(
-            "mt_inference_reused_tokens", "Prompt tokens not read again.", labels=["model"]
-        )
-        busy = CounterMetricFamily("mt_inference_busy_seconds", "Time in the model.", labels=["model"])
-        for name, state in self._states().items():
-            counters = state.counters
-            running.add_metric([name], state.running)
-            waiting.add_metric([name], state.waiting)
-            steps.add_metric([name], counters.steps)
-            written.add_metric([name], counters.completion_tokens)
-            reused.add_metric([name], counters.reused_tokens)
-            busy.add_metric([name], counters.busy_s)
-        return running, waiting, steps, written, reused, busy
+        yield from _families(self._engine.states())
+        for family in text_string_to_metric_families(self._engine.metrics()):
+            if family.name.startswith("vllm:"):
+                yield family
+
+
+def _families(states: Mapping[str, State]) -> Iterable[Metric]:
+    running = GaugeMetricFamily("mt_inference_running", "Requests in the batch.", labels=["model"])
+    waiting = GaugeMetricFamily("mt_inference_waiting", "Requests in the queue.", labels=["model"])
+    steps = CounterMetricFamily(
+        "mt_inference_steps", "Token steps; tokens by steps is the batch.", labels=["model"]
+    )
+    written = CounterMetricFamily("mt_inference_written_tokens", "Tokens written.", labels=["model"])
+    reused = CounterMetricFamily(
+        "mt_inference_reused_tokens", "Prompt tokens not read again.", labels=["model"]
+    )
+    busy = CounterMetricFamily("mt_inference_busy_seconds", "Time in the model.", labels=["model"])
+    for name, state in states.items():
+        counters = state.counters
+        running.add_metric([name], state.running)
+        waiting.add_metric([name], state.waiting)
+        steps.add_metric([name], counters.steps)
+        written.add_metric([name], counters.completion_tokens)
+        reused.add_metric([name], counters.reused_tokens)
+        busy.add_metric([name], counters.busy_s)
+    return running, waiting, steps, written, reused, busy

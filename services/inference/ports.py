@@ -2,11 +2,32 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, Mapping, Sequence
 from typing import Protocol
 
 from services.inference.domain.generation import EngineTraits, Generation, Piece, ServedModel
 from services.inference.domain.text import Decode
+
+
+class Counters(Protocol):
+    """What an engine counts for a model."""
+
+    prompt_tokens: int
+    reused_tokens: int
+    completion_tokens: int
+    steps: int
+    busy_s: float
+
+
+class State(Protocol):
+    """A look at one model from outside."""
+
+    @property
+    def running(self) -> int: ...
+    @property
+    def waiting(self) -> int: ...
+    @property
+    def counters(self) -> Counters: ...
 
 
 class Engine(Protocol):
@@ -59,6 +80,14 @@ class Engine(Protocol):
 
     def queue_depth(self) -> int:
         """Requests that wait."""
+        ...
+
+    def states(self) -> Mapping[str, State]:
+        """Every loaded model's load and counters, for metrics."""
+        ...
+
+    def metrics(self) -> str:
+        """What the engine counts by itself, in Prometheus's text format; empty where `states` tells everything."""
         ...
 
     def failure(self) -> str | None:

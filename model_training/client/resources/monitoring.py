@@ -2,9 +2,16 @@
 
 from __future__ import annotations
 
+import time
+from collections.abc import Generator, Iterator
 from datetime import datetime
 
-from model_training.client.transport import Transport
+import httpx
+from httpx_sse import EventSource, SSEError
+
+from model_training.client.errors import ApiError, ConnectionFailed
+from model_training.client.resources.jobs import PATIENCE_S, RECONNECT_PAUSE_S, SILENCE_S
+from model_training.client.transport import RETRIED_STATUS, Transport
 from model_training.contracts.base import Page
 from model_training.contracts.monitoring import (
     CanaryRound,
@@ -25,6 +32,37 @@ class Monitoring:
     def resources(self) -> Resources:
         """Host, services, GPUs, queue and running jobs, now."""
         return self._transport.get(Resources, "/v1/monitoring/resources")
+
+    def watch(self) -> Generator[Resources]:
+        """The same now and every two seconds from now on, for as long as it is read.
+
+        A stream that breaks, because the gateway restarts, say, is taken up again.
+
+        Raises:
+            ApiError: the gateway refuses it.
+            ConnectionFailed: there was no reading for two minutes.
+        """
+        deadline = time.monotonic() + PATIENCE_S
+        while time.monotonic() < deadline:
+            try:
+                for reading in self._readings():
+                    deadline = time.monotonic() + PATIENCE_S
+                    yield reading
+            except (httpx.TransportError, SSEError):
+                pass  # taken up again
+            except ApiError as error:
+                if error.status not in RETRIED_STATUS:
+                    raise
+            time.sleep(RECONNECT_PAUSE_S)
+        raise ConnectionFailed(f"There was no reading for {PATIENCE_S:g} s.")
+
+    def _readings(self) -> Iterator[Resources]:
+        """What one connection brings."""
+        headers = {"Accept": "text/event-stream"}
+        with self._transport.stream("/v1/monitoring/resources", headers, SILENCE_S) as response:
+            for message in EventSource(response).iter_sse():
+                if message.event == "resources":
+                    yield Resources.model_validate_json(message.data)
 
     def job(self, job_id: str) -> JobReport:
         """How a job is going: its end, what is noticed, what it used, in numbers and in a sentence."""

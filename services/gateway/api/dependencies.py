@@ -17,10 +17,11 @@ from libs.common.errors import Forbidden
 from libs.common.runtime_config import JobDefaults, RuntimeConfig
 from model_training.contracts.jobs import JobState
 from services.gateway.domain import Principal
-from services.gateway.ports import Buckets, External, Relay
+from services.gateway.ports import Buckets, External, Monitor, Relay
 from services.gateway.service.feeds import Feeds
 from services.gateway.service.files import FileService
 from services.gateway.service.keyring import Keyring
+from services.gateway.service.readings import Readings
 from services.gateway.settings import GatewaySettings
 
 bearer = HTTPBearer(auto_error=False, description="An API key. `mt up` makes the first one.")
@@ -35,6 +36,7 @@ class Gateway:
     files: FileService
     artifacts: ArtifactStore
     feeds: Feeds
+    readings: Readings
     http: httpx.Client
     relay: Relay
     config: RuntimeConfig
@@ -42,6 +44,7 @@ class Gateway:
     buckets: Buckets
     external: External
     egress: Egress
+    monitor: Monitor
 
     @property
     def max_attempts(self) -> int:

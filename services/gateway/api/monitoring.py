@@ -5,11 +5,11 @@ from __future__ import annotations
 from typing import Annotated, Any
 from urllib.parse import quote
 
-import httpx
-from fastapi import APIRouter, Path, Query, Response
+from fastapi import APIRouter, Path, Query, Request, Response
+from fastapi.responses import StreamingResponse
 from pydantic import AwareDatetime, StringConstraints
+from starlette.concurrency import run_in_threadpool
 
-from libs.common.errors import Unavailable
 from model_training.config.catalogue import CATALOGUE
 from model_training.contracts.base import Page
 from model_training.contracts.monitoring import (
@@ -22,24 +22,48 @@ from model_training.contracts.monitoring import (
 )
 from services.gateway import repository
 from services.gateway.api.dependencies import Admin, After, Gateway, JobId, Limit, Observer, Parts, Reader
+from services.gateway.api.openapi import event_stream
+from services.gateway.domain import Principal
 from services.gateway.service import audit, jobs
+from services.gateway.service.readings import View
+
+STREAM = {"event": "resources", "data": '{"taken_at": "2026-11-24T09:00:00Z", "host": {}}'}
 
 router = APIRouter(prefix="/v1/monitoring", tags=["monitoring"])
 
 
-@router.get("/resources", summary="What the machine and the queue are doing", response_model=Resources)
-def resources(gateway: Parts, who: Reader) -> Response:
-    """Host, services, GPUs, queues and running jobs, now. Other projects' jobs are shown to admins only, queues to those
-    who may observe."""
-    answer = ask_monitor(gateway, "GET", "/v1/monitoring/resources")
-    if who.is_admin or answer.status_code != 200:
-        return answer
-    found = Resources.model_validate_json(bytes(answer.body))
+@router.get(
+    "/resources",
+    summary="What the machine and the queue are doing",
+    response_model=Resources,
+    responses={
+        200: {"content": event_stream(STREAM), "description": "Everything now, or a stream of readings."}
+    },
+)
+async def resources(request: Request, gateway: Parts, who: Reader) -> object:
+    """Host, services, GPUs, queues and running jobs, now; with `Accept: text/event-stream`, now and every two seconds
+    from now on. Other projects' jobs are shown to admins only, queues to those who may observe."""
+    found = await run_in_threadpool(gateway.monitor.resources)
+    if "text/event-stream" in request.headers.get("accept", ""):
+        view = View(
+            (who.project_id, who.is_admin, "observe" in who.scopes), lambda one: _seen(gateway, who, one)
+        )
+        return StreamingResponse(
+            gateway.readings.stream(found, view, gateway.settings.sse_heartbeat_s),
+            media_type="text/event-stream",
+            headers={"Cache-Control": "no-store"},
+        )
+    return await run_in_threadpool(_seen, gateway, who, found)
+
+
+def _seen(gateway: Gateway, who: Principal, found: Resources) -> Resources:
+    """What of a reading is for this caller."""
+    if who.is_admin:
+        return found
     with gateway.database.session() as session:
         own = jobs.of_project(session, who, [job.id for job in found.jobs])
     queues = found.queues if "observe" in who.scopes else []
-    shown = found.model_copy(update={"jobs": [job for job in found.jobs if job.id in own], "queues": queues})
-    return Response(shown.model_dump_json(), media_type="application/json")
+    return found.model_copy(update={"jobs": [job for job in found.jobs if job.id in own], "queues": queues})
 
 
 @router.get("/jobs/{job_id}", summary="How a job is going", response_model=JobReport)
@@ -145,14 +169,8 @@ def ask_monitor(
     Raises:
         Unavailable: the monitor does not answer.
     """
-    given = {name: value for name, value in (params or {}).items() if value is not None}
     headers = {"X-MT-User": user} if user else {}
-    try:
-        answer = gateway.http.request(
-            method, f"{gateway.settings.monitor_url}{path}", params=given, json=body, headers=headers
-        )
-    except httpx.HTTPError as error:
-        raise Unavailable("The monitor does not answer.", hint="`mt status` shows why.") from error
-    if method != "GET" and answer.is_success:
+    answer = gateway.monitor.ask(method, path, params=params, body=body, headers=headers)
+    if method != "GET" and answer.status < 300:
         audit.note(gateway.database, "monitoring.changed", path.removeprefix("/v1/"), body)
-    return Response(answer.content, answer.status_code, media_type=answer.headers.get("content-type"))
+    return Response(answer.content, answer.status, media_type=answer.media_type)

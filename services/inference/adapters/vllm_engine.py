@@ -205,6 +205,10 @@ class VllmEngine:
         """Every loaded model's load and counters, for metrics."""
         return {name: VllmState(self._open[name], 0, m.counters) for name, m in list(self._models.items())}
 
+    def metrics(self) -> str:
+        """vLLM's own metrics; nothing while it does not answer."""
+        return "" if self._base is None or self.failure() else self._api.metrics()
+
     def failure(self) -> str | None:
         """Why the server cannot answer now; None while it can, or before it was started."""
         if self._refused is not None:

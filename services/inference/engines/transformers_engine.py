@@ -154,6 +154,10 @@ class TransformersEngine:
             n: LaneState(lane.running, lane.waiting, lane.counters) for n, lane in list(self._lanes.items())
         }
 
+    def metrics(self) -> str:
+        """Nothing: `states` tells everything."""
+        return ""
+
     def failure(self) -> str | None:
         """Why the engine is broken, or None while it works."""
         return self._failure

@@ -147,6 +147,18 @@ def test_the_monitor_sees_services_and_queue(client: Client, rows: Path) -> None
     assert 0 < resources.host.memory_used < resources.host.memory_total
 
 
+def test_readings_are_watched_across_the_gateways_death(platform: Platform, client: Client) -> None:
+    state = platform.state
+    assert state is not None
+    pid = next(s.pid for s in state.services if s.name == "gateway")
+    readings = client.monitoring.watch()
+    seen = [next(readings).taken_at for _ in range(3)]
+    psutil.Process(pid or 0).kill()
+    seen.append(next(readings).taken_at)
+    readings.close()
+    assert seen == sorted(set(seen))
+
+
 @pytest.mark.usefixtures("at_home")
 def test_the_command_line_reaches_it(rows: Path) -> None:
     uploaded = runner.invoke(app, ["files", "upload", str(rows), "--json"])

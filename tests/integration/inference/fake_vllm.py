@@ -19,10 +19,14 @@ import torch
 import uvicorn
 from fastapi import FastAPI, Request
 from fastapi.responses import JSONResponse, PlainTextResponse, StreamingResponse
+from prometheus_client import Counter, Histogram, generate_latest
 from safetensors.torch import load_file
 from starlette.responses import Response
 from tokenizers import Tokenizer
 from transformers import AutoModelForCausalLM
+
+REQUESTS = Counter("vllm:request_success", "Answers.", ["model_name"])
+FIRST_TOKEN = Histogram("vllm:time_to_first_token_seconds", "Until the first token.", ["model_name"])
 
 
 class Server:
@@ -93,6 +97,10 @@ def describe(app: FastAPI, server: Server) -> None:
     def health() -> Response:
         return Response()
 
+    @app.get("/metrics")
+    def metrics() -> Response:
+        return PlainTextResponse(generate_latest())  # its process's too, as vLLM's
+
     @app.get("/version")
     def version() -> dict[str, str]:
         return {"version": "0.32.0+fake"}
@@ -147,6 +155,8 @@ async def stream(server: Server, body: dict[str, Any]) -> AsyncGenerator[str]:
                 choice["logprobs"] = logprobs(scores, token, body["logprobs"])
             choice["finish_reason"] = ("stop" if stopped else "length") if finished else None
             yield event({"choices": [choice]})
+        REQUESTS.labels(body["model"]).inc()
+        FIRST_TOKEN.labels(body["model"]).observe(0.001)
         metrics = {"queue_time_ms": 0.5, "time_to_first_token_ms": 1.0}
         usage = {"prompt_tokens": len(body["prompt"]), "completion_tokens": written}
         yield event({"choices": [], "usage": usage, "metrics": metrics})

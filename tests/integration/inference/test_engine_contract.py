@@ -11,10 +11,12 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
+from prometheus_client import CollectorRegistry, generate_latest
 from safetensors.torch import load_file, save_file
 
 from libs.common.errors import PlatformError, Unavailable
 from services.inference.domain.generation import Generation, NotOnThisEngine, Piece, QueueFull
+from services.inference.metrics import EngineCollector
 from tests.integration.inference.rigs import BASE, REAL_VLLM, Rig, make_rig
 
 TEXT = "Question: what is a list in Python?\nAnswer: a row of things"
@@ -197,3 +199,18 @@ def test_vllm_alone_serves_an_adapter_that_matches_nothing(rig: Rig) -> None:
     rig.load("nothing", adapter, "renamed")  # "added successfully"
     ids = [list(ask(rig).prompt)]
     assert rig.engine.score("nothing", ids) == rig.engine.score(BASE, ids)
+
+
+def test_what_an_engine_counts_itself_is_scraped_with_ours_and_nothing_twice(rig: Rig) -> None:
+    answers(rig, [ask(rig)])
+    registry = CollectorRegistry()
+    collector = EngineCollector(rig.engine, registry)
+    text = generate_latest(registry).decode()
+    collector.close()
+    samples = [line.rsplit(" ", 1)[0] for line in text.splitlines() if not line.startswith("#")]
+    assert len(samples) == len(set(samples))
+    names = {sample.partition("{")[0] for sample in samples}
+    assert "mt_inference_steps_total" in names
+    theirs = {"vllm:request_success_total", "vllm:time_to_first_token_seconds_bucket"}
+    assert names & theirs == (set() if rig.name == "transformers" else theirs)
+    assert not any(name.startswith(("python_", "process_")) for name in names)

@@ -209,9 +209,15 @@ def test_running_jobs_of_others_are_not_shown(world: World) -> None:
     with standing_in_for(world, "MONITOR", json.dumps(now)):
         with world.http() as http:
             theirs = http.get("/v1/monitoring/resources")
+            with http.stream(
+                "GET", "/v1/monitoring/resources", headers={"Accept": "text/event-stream"}
+            ) as live:
+                readings = (line for line in live.iter_lines() if line.startswith("data: "))
+                streamed = [json.loads(next(readings).removeprefix("data: ")) for _ in range(2)]
         with world.http(world.victim) as owner:
             own = owner.get("/v1/monitoring/resources")
     assert (theirs.status_code, theirs.json()["jobs"]) == (200, [])
+    assert [reading["jobs"] for reading in streamed] == [[], []]
     assert [job["id"] for job in own.json()["jobs"]] == [world.ids["job_id"]]
 
 
