@@ -12,7 +12,7 @@ from importlib import import_module
 
 from deploy.inventory_others import PROXIES, STORES, WATCHERS
 from deploy.inventory_ours import HOME, MODELS, PORT_BASE, SECRETS, SERVICES, TASKS, USER
-from deploy.inventory_records import Part, Volume
+from deploy.inventory_records import Kind, Part, Volume
 
 __all__ = [
     "HOME",
@@ -59,6 +59,11 @@ def environment(part: Part) -> dict[str, str]:
     """Everything that a part is told that is no secret and the same in every place."""
     threads = {part.threads: str(max(1, part.resources.cpu_limit_m // 1000))} if part.threads else {}
     return {**part.env, **threads, **addresses(part)}
+
+
+def traced(part: Part) -> bool:
+    """Whether a part can send spans. The monitor is on nobody's way, and its image does without the libraries."""
+    return part.kind is Kind.SERVICE and part.name != "monitor"
 
 
 def variables(part: Part) -> frozenset[str]:

@@ -133,6 +133,17 @@ WATCHERS = (
         probe=Probe(alive="/health", ready="/health", start_s=60),
         metrics="/metrics",
     ),
+    Part(
+        "jaeger",
+        Kind.WATCHER,
+        # Traces in memory, the newest 100,000.
+        Image(upstream="jaegertracing/jaeger:2.21.0"),
+        Resources(cpu_m=100, memory_mb=256, cpu_limit_m=1000, memory_limit_mb=1024),
+        ports=(Port("http", 16686), Port("otlp", 4318)),
+        probe=Probe(alive="/", ready="/", start_s=60),
+        user=10001,
+        published=True,
+    ),
 )
 """For compose. A cluster's own Prometheus operator and GPU operator stand in their place in deploy/k8s."""
 

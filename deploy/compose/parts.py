@@ -8,13 +8,25 @@ from typing import Any
 
 from deploy.compose.upstream import UPSTREAM, Upstream
 from deploy.compose.wiring import FRONT, SERVICE, networks
-from deploy.inventory import HOME, PARTS, PROXIES, SERVICES, STORES, TASKS, USER, WATCHERS, environment, url
+from deploy.inventory import (
+    HOME,
+    PARTS,
+    PROXIES,
+    SERVICES,
+    STORES,
+    TASKS,
+    USER,
+    WATCHERS,
+    environment,
+    traced,
+    url,
+)
 from deploy.inventory_records import Image, Kind, Part, Secret
 
 VERSION = "0.1.0"
 LOGS = {"driver": "json-file", "options": {"max-size": "10m", "max-file": "3"}}
 GPU = {"driver": "nvidia", "capabilities": ["gpu"]}
-PROFILES = {"qdrant": "gpu", "grafana": "grafana", "dcgm-exporter": "dcgm"}
+PROFILES = {"qdrant": "gpu", "grafana": "grafana", "dcgm-exporter": "dcgm", "jaeger": "tracing"}
 HARDENED: dict[str, Any] = {
     "read_only": True,
     "cap_drop": ["ALL"],
@@ -41,6 +53,12 @@ PASSED_ON = {
     },
 }
 """What whoever starts the platform may want to say; an empty variable counts as not set."""
+TRACES = {
+    "OTEL_EXPORTER_OTLP_ENDPOINT": "${OTEL_EXPORTER_OTLP_ENDPOINT:-}",
+    "OTEL_TRACES_SAMPLER": "${OTEL_TRACES_SAMPLER:-parentbased_always_on}",
+    "OTEL_TRACES_SAMPLER_ARG": "${OTEL_TRACES_SAMPLER_ARG:-1.0}",
+}
+"""Off unless a collector is named: http://jaeger:4318 is that of the profile `tracing`."""
 
 
 @dataclass(frozen=True)
@@ -161,7 +179,8 @@ def _literal(word: str) -> str:
 def _environment(one: Placed) -> dict[str, str]:
     said = PASSED_ON.get(one.part.name, {})
     level = {"MT_LOG_LEVEL": "${MT_LOG_LEVEL:-INFO}"} if one.part.kind is Kind.SERVICE else {}
-    env = {**environment(one.part), **one.env, **said, **level}
+    traces = TRACES if traced(one.part) else {}
+    env = {**environment(one.part), **one.env, **said, **level, **traces}
     # Without a limit on processors the host's own number of them is the right number of threads.
     return {name: value for name, value in env.items() if name != one.part.threads}
 

@@ -80,5 +80,6 @@ UPSTREAM = {
         files=("./compose/nginx.conf:/etc/nginx/nginx.conf:ro",),
         probe=(*_WGET, "http://127.0.0.1:8081/"),
     ),
+    "jaeger": Upstream("MT_JAEGER_IMAGE", probe=(*_WGET, "http://127.0.0.1:16686/")),
     "dcgm-exporter": Upstream("MT_DCGM_IMAGE", probe=("bash", "-c", _ASK.format(9400, "/health"))),
 }

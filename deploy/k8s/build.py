@@ -107,9 +107,10 @@ _Readable.add_representer(str, _block)
 
 def main(folder: Path = FOLDER) -> None:
     """Write every file, and drop those that are no longer."""
+    texts = files()  # before anything goes: a mistake in the code leaves the folder as it is
     for name in WRITTEN:
         shutil.rmtree(folder / name, ignore_errors=True)
-    for name, text in files().items():
+    for name, text in texts.items():
         path = folder / name
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(text, encoding="utf-8")

@@ -8,7 +8,7 @@ from typing import Any
 from deploy import inventory
 from deploy.inventory_records import Part, Volume
 from deploy.k8s import quota, watching
-from deploy.k8s.network import from_namespace, to_addresses
+from deploy.k8s.network import from_namespace, to_addresses, to_namespace
 from deploy.k8s.pods import Manifest, manifest, secret_name
 from deploy.k8s.scaling import (
     FLEETS,
@@ -59,6 +59,7 @@ def all_components() -> dict[str, Files]:
         "kueue": _kueue(),
         "monitoring": _monitoring(),
         "s3": _s3(),
+        "tracing": _tracing(),
         "ingress": _ingress(),
     }
 
@@ -245,6 +246,26 @@ def _s3() -> Files:
     ):
         patches.append(_patch(kind, name, [_add(f"{template}/spec/containers/0/envFrom", sources)]))
     return component({"bucket.yaml": [settings, everywhere]}, patches)
+
+
+def _tracing() -> Files:
+    """Spans to a collector of the cluster's own, in the namespace `observability` unless an overlay says another."""
+    sources = {
+        "OTEL_EXPORTER_OTLP_ENDPOINT": "http://otel-collector.observability:4318",
+        "OTEL_TRACES_SAMPLER": "parentbased_traceidratio",
+        "OTEL_TRACES_SAMPLER_ARG": "0.1",
+    }
+    senders = [part.name for part in inventory.SERVICES if inventory.traced(part)]
+    pods = [("Deployment", name, _CONTAINER) for name in senders]
+    pods += [
+        ("ScaledJob", fleet_name(name), "/spec/jobTargetRef/template/spec/containers/0") for name in FLEETS
+    ]
+    patches = [
+        _patch(kind, name, [_add(f"{at}/env/-", {"name": n, "value": v}) for n, v in sources.items()])
+        for kind, name, at in pods
+    ]
+    allowed = to_namespace("traces", tuple(senders), "observability", 4318)
+    return component({"policy.yaml": [allowed]}, patches)
 
 
 def _ingress() -> Files:

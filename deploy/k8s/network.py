@@ -47,10 +47,16 @@ def from_namespace(name: str, part: Part, namespace: str) -> Manifest:
 
 def to_addresses(name: str, parts: tuple[str, ...], ranges: tuple[str, ...], port: int) -> Manifest:
     """Some parts may call a port of addresses outside of the cluster: a managed store."""
-    rule = {
-        "to": [{"ipBlock": {"cidr": one}} for one in ranges],
-        "ports": [{"protocol": "TCP", "port": port}],
-    }
+    return _to(name, parts, [{"ipBlock": {"cidr": one}} for one in ranges], port)
+
+
+def to_namespace(name: str, parts: tuple[str, ...], namespace: str, port: int) -> Manifest:
+    """Some parts may call a port of another namespace's pods: a collector of traces."""
+    return _to(name, parts, [{"namespaceSelector": _namespace(namespace)}], port)
+
+
+def _to(name: str, parts: tuple[str, ...], receivers: list[Manifest], port: int) -> Manifest:
+    rule = {"to": receivers, "ports": [{"protocol": "TCP", "port": port}]}
     made = _policy(name, {}, {"policyTypes": ["Egress"], "egress": [rule]})
     made["spec"]["podSelector"] = {
         "matchExpressions": [{"key": NAME_LABEL, "operator": "In", "values": [*parts]}]

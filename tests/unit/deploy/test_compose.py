@@ -14,7 +14,7 @@ import yaml
 from deploy.compose.build import FOLDER, compose, files
 from deploy.compose.make_secrets import contents, make
 from deploy.compose.wait import seconds
-from deploy.inventory import PARTS, SERVICES, STORES, TASKS, variables
+from deploy.inventory import PARTS, SERVICES, STORES, TASKS, traced, variables
 from deploy.inventory_records import Secret
 
 FILE = compose()
@@ -56,10 +56,18 @@ def test_nothing_runs_with_more_than_it_needs(name: str) -> None:
         assert "cap_add" not in body
 
 
-def test_only_three_doors_are_open_and_on_the_loopback() -> None:
+def test_only_pages_and_the_api_are_open_and_on_the_loopback() -> None:
     published = {name: body["ports"] for name, body in BODIES.items() if "ports" in body}
-    assert set(published) == {"proxy", "dashboard", "grafana"}
+    assert set(published) == {"proxy", "dashboard", "grafana", "jaeger"}
     assert all(port.startswith("${MT_BIND:-127.0.0.1}:") for ports in published.values() for port in ports)
+
+
+def test_whoever_can_send_spans_is_told_where_and_shares_a_network_with_the_collector() -> None:
+    told = {
+        name for name, body in BODIES.items() if "OTEL_EXPORTER_OTLP_ENDPOINT" in body.get("environment", {})
+    }
+    assert {part_of(name) for name in told} == {part.name for part in SERVICES if traced(part)}
+    assert all(set(BODIES[name]["networks"]) & set(BODIES["jaeger"]["networks"]) for name in told)
 
 
 def test_a_network_leads_out_of_the_host_only_for_who_needs_it() -> None:

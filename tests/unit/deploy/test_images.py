@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from deploy.images.requirements import WEIGHTS, lines
-from deploy.inventory import SERVICES, TASKS
+from deploy.inventory import SERVICES, TASKS, traced
 
 ROOT = Path(__file__).parents[3]
 FOLDER = ROOT / "deploy" / "images"
@@ -58,6 +58,13 @@ def test_an_image_starts_its_service_on_its_port(part: Any) -> None:
     assert re.findall(r"^EXPOSE (\d+)$", text, re.MULTILINE)[-1] == str(part.port)
     assert f'"{part.module}"' in re.findall(r"^CMD (.*)$", text, re.MULTILINE)[-1]
     assert re.findall(r"\bPORT=(\d+)", text)[-1] == str(part.port)
+
+
+@pytest.mark.parametrize("part", [part for part in SERVICES if traced(part)], ids=lambda part: part.name)
+def test_an_image_that_is_told_of_a_collector_can_send_spans(part: Any) -> None:
+    for name in {part.image.target, f"{part.image.target}-gpu"} & set(stages()):
+        text = inherited(name) + (stages()["door"][1] if "--from=door" in inherited(name) else "")
+        assert re.search(r"(/images/install|requirements\.py) .*\btracing\b", text), name
 
 
 def test_nothing_of_this_machine_and_no_secret_is_in_the_files() -> None:
