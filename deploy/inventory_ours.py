@@ -199,7 +199,7 @@ SERVICES = (
         secrets=_STORES,
         probe=Probe(start_s=90),
         mounts=(_HOME, _MODELS),
-        calls=("postgres", "redis"),
+        calls=("postgres", "redis", "evaluator"),
         needs=("migrate", "redis", "prepare-model"),
         # A step of up to a minute, then a checkpoint: 6 GB with optimizer (rank 64 on 27B) at 20 MB/s are five minutes.
         stop_s=600,

@@ -153,8 +153,8 @@ class TrainingConfig(BaseConfig):
     early_stopping_warmup: int = Field(default=0, ge=0)
     """Validations before the first that can count against the patience."""
     generate_rows: int = Field(default=0, ge=0, le=1000)
-    """Validation rows that are answered at each validation and compared with their answers: exact match, and how many
-    answers are code that parses. 0 generates nothing."""
+    """Validation rows that are answered at each validation and compared with their answers: exact match, how many
+    answers are code that parses, and how many pass where rows have a `check` as evaluation items do. 0 generates nothing."""
     report_to: list[Literal["tensorboard", "wandb", "mlflow", "trackio"]] = Field(default=[])
     """Trackers that get the metrics as well. The package of each must be installed where the trainer runs."""
 

@@ -9,9 +9,10 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Literal, cast
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from model_training.contracts.chat import ChatMessage
+from model_training.contracts.evaluations import Check as AnswerCheck
 from model_training.contracts.indexes import Source
 from model_training.datasets.findings import Check
 from model_training.datasets.formats.jsonl import decode_line
@@ -25,12 +26,15 @@ __all__ = ["MAX_LINE_BYTES", "RowError", "TrainingRow", "decode_line", "parse_ro
 _UNKNOWN = Source()
 """Shared by all rows without a source: a new one for each takes as long as the rest of the row."""
 
+_CHECKS = frozenset({"call", "unit_tests", "text"})
+
 
 class TrainingRow(BaseModel):
     """One question with the answer that the model shall learn; the loss counts the answer only.
 
     `context` holds earlier turns (a system message, a conversation) of rows that came as conversations. `split` is set by
-    a data set that has chosen its own validation rows. A field `group` is read as `function` where that is absent.
+    a data set that has chosen its own validation rows, `check` where an answer to one can be tried. A field `group` is
+    read as `function` where that is absent.
     """
 
     model_config = ConfigDict(extra="ignore")
@@ -44,6 +48,14 @@ class TrainingRow(BaseModel):
     source: Source = Field(default_factory=lambda: _UNKNOWN)
     split: Literal["train", "validation"] | None = None
     context: list[ChatMessage] = Field(default_factory=lambda: [])
+    check: AnswerCheck | None = None
+
+    @field_validator("check", mode="before")
+    @classmethod
+    def _only_ours(cls, value: Any) -> Any:
+        """What a column of this name holds in other people's files is theirs."""
+        kind = cast("dict[str, Any]", value).get("type") if isinstance(value, dict) else None
+        return value if isinstance(value, BaseModel) or kind in _CHECKS else None
 
     @property
     def group(self) -> str | None:

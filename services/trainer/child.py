@@ -11,8 +11,9 @@ from typing import Any
 
 from libs.common.jobs.child import ChildContext, run_child
 from services.trainer.domain import TrainOrder
+from services.trainer.grading import grading
 from services.trainer.launch import read_shape, run
-from services.trainer.settings import LaunchSettings
+from services.trainer.settings import GradingSettings, LaunchSettings
 
 STARTED = time.monotonic()
 """Before the imports, which take longer than a small job's steps."""
@@ -39,7 +40,7 @@ def work(context: ChildContext) -> dict[str, Any]:
     prepare_process(order.config)
     from services.trainer.recipe.run import train
 
-    return train(context, order, STARTED)
+    return train(context, order, STARTED, grade=grading(GradingSettings()))
 
 
 def prepare_process(config: Mapping[str, Any]) -> None:

@@ -22,7 +22,9 @@ from libs.common.jobs.child import ChildContext, run_child
 from libs.common.jobs.failures import failure_of
 from services.trainer.child import prepare_process
 from services.trainer.domain import TrainOrder
+from services.trainer.grading import grading
 from services.trainer.launch import FAULTS, ORDER, SHARDING, SOCKET
+from services.trainer.settings import GradingSettings
 
 STARTED = time.monotonic()
 _PR_SET_PDEATHSIG = 1
@@ -43,7 +45,10 @@ def train(job: dict[str, Any], speaker: ChildContext | None) -> dict[str, Any]:
     prepare_process(order.config)
     from services.trainer.recipe.run import train_together
 
-    return train_together(job, order, speaker, is_sharded=os.environ[SHARDING] == "fsdp", started=STARTED)
+    grade = grading(GradingSettings()) if speaker is not None else None
+    return train_together(
+        job, order, speaker, is_sharded=os.environ[SHARDING] == "fsdp", started=STARTED, grade=grade
+    )
 
 
 def _lead() -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Literal
 
-from pydantic import Field
+from pydantic import Field, SecretStr
 
 from libs.common.settings import HomeSettings, PlatformSettings
 
@@ -33,4 +33,11 @@ class LaunchSettings(HomeSettings):
 
 
 class TrainerSettings(LaunchSettings, PlatformSettings):
-    """What the worker needs. Its child reads `LaunchSettings` alone: it needs no address and no secret."""
+    """What the worker needs. Its child reads `LaunchSettings` and `GradingSettings` alone: it needs no store."""
+
+
+class GradingSettings(HomeSettings):
+    """Whom the child asks whether generated answers pass their rows' checks. Without both nobody is asked."""
+
+    evaluator_url: str | None = Field(default=None, description="Evaluations and grading.")
+    internal_token: SecretStr | None = Field(default=None, description="Bearer token between services.")

@@ -55,7 +55,9 @@ def tuned(request: pytest.FixtureRequest, platform: Platform, files: dict[str, s
     """A base and the id of a model that was tuned from it for a few steps."""
     with Client(home=platform.home.root) as client:
         job = client.fine_tuning.create(
-            request.param, files["train"], training={"max_steps": 2, "batch_size": 4, "eval_steps": 2}
+            request.param,
+            files["train"],
+            training={"max_steps": 2, "batch_size": 4, "eval_steps": 2, "generate_rows": 2},
         )
         done = client.jobs.wait(job.id, timeout_s=280)
         assert done.state == JobState.SUCCEEDED, done.error
@@ -105,6 +107,7 @@ def test_training_left_its_traces(client: Client, tuned: tuple[str, str]) -> Non
     job_id = str(listed[model].job_id)
     points = client.jobs.metrics(job_id).data
     assert {"loss", "learning_rate", "grad_norm"} <= {name for point in points for name in point.values}
+    assert [point.values["eval_pass_rate"] for point in points if "eval_loss" in point.values] == [0.0]
     sequences = [event.sequence for event in client.jobs.events(job_id).data]
     assert sequences == list(range(1, len(sequences) + 1))
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from model_training.datasets.package.questions import code_question, digest, facts, fits
+from model_training.contracts.evaluations import CallCheck
+from model_training.datasets.package.questions import call_check, code_question, digest, facts, fits
 from model_training.datasets.package.records import Example
 from model_training.datasets.package.selection import Chosen, Selection
 from model_training.datasets.package.wording import MAX_QUESTION_WORDS, TRAINING, home_of, tell
@@ -24,7 +25,8 @@ VALIDATION_SHARE = 0.05
 def training_rows(selection: Selection, asked: set[str], count: int) -> list[TrainingRow]:
     """Up to `count` rows and some for validation: one a function in turn, functions of `asked` before all others.
 
-    Rows differ in their questions. Validation rows come from the same functions with examples of their own.
+    Rows differ in their questions. Validation rows come from the same functions with examples of their own, and those
+    that ask for code say how an answer is tried.
     """
     first = [_rows(one, selection) for one in selection.functions if one.function.qualified in asked]
     others = [_rows(one, selection) for one in selection.functions if one.function.qualified not in asked]
@@ -41,7 +43,7 @@ def training_rows(selection: Selection, asked: set[str], count: int) -> list[Tra
     # Where there are fewer rows than asked for, validation takes its share of what there is.
     train = min(count, len(rows) - min(extra, round(len(rows) * VALIDATION_SHARE)))
     return [
-        row if place < train else row.model_copy(update={"split": "validation"})
+        row.model_copy(update={"check": None} if place < train else {"split": "validation"})
         for place, row in enumerate(rows)
     ]
 
@@ -66,7 +68,7 @@ def _rows(chosen: Chosen, selection: Selection) -> Iterator[TrainingRow]:
         turn = used.get(form, 0)
         used[form] = turn + 1
         if form in {"write_call", "find_arguments", "fit_need", "use_object", "what_returns"}:
-            row = _code_row(chosen, form, turn, examples)
+            row = _code_row(chosen, selection, form, turn, examples)
         else:
             row = _fact_row(chosen, selection, form, turn)
         if row is not None and len(row.question.split()) <= MAX_QUESTION_WORDS:
@@ -83,7 +85,9 @@ def _spread(examples: tuple[Example, ...]) -> list[Example]:
     return mixed
 
 
-def _code_row(chosen: Chosen, form: str, turn: int, examples: list[Example]) -> TrainingRow | None:
+def _code_row(
+    chosen: Chosen, selection: Selection, form: str, turn: int, examples: list[Example]
+) -> TrainingRow | None:
     """A row from the next example that fits the form; each example is used once."""
     function = chosen.function
     for index, example in enumerate(examples):
@@ -97,7 +101,10 @@ def _code_row(chosen: Chosen, form: str, turn: int, examples: list[Example]) -> 
         else:
             question = code_question(TRAINING[form], turn + len(function.name), chosen, example, told)
             answer = example.expression
-        return _row(chosen, form, "qa" if form == "what_returns" else "code", question, answer, example)
+        if form == "what_returns":
+            return _row(chosen, form, "qa", question, answer, example)
+        check = call_check(selection.package, function, example, form)
+        return _row(chosen, form, "code", question, answer, example, check)
     return None
 
 
@@ -128,10 +135,17 @@ def _fact_row(chosen: Chosen, selection: Selection, form: str, turn: int) -> Tra
 
 
 def _row(
-    chosen: Chosen, form: str, kind: str, question: str, answer: str, example: Example | None = None
+    chosen: Chosen,
+    form: str,
+    kind: str,
+    question: str,
+    answer: str,
+    example: Example | None = None,
+    check: CallCheck | None = None,
 ) -> TrainingRow:
     function = chosen.function
     return TrainingRow(
         id=f"{function.qualified}-{form}-{digest(question)}", kind="code" if kind == "code" else "qa", form=form,
         question=question, answer=answer, function=function.qualified, source=example.source if example else function.source,
+        check=check,
     )  # fmt: skip

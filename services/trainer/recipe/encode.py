@@ -11,6 +11,7 @@ from typing import Any
 from libs.common.errors import InvalidInput, JobFailure
 from libs.common.models.prompting import PromptTemplate, encode_training
 from model_training.config.training_config import TrainingConfig
+from model_training.contracts.evaluations import EvaluationItem
 from model_training.contracts.problems import RowFault
 from model_training.datasets.rows import TrainingRow, read_rows
 from model_training.datasets.split import Split, split_rows
@@ -29,6 +30,8 @@ class Example:
     row_id: str
     ids: list[int]
     labels: list[int]
+    item: EvaluationItem | None = None
+    """How an answer to the row can be tried, where the row says so."""
 
     @property
     def supervised(self) -> int:
@@ -169,12 +172,28 @@ def _encode(row: TrainingRow, tokenizer: Any, template: PromptTemplate, config: 
     encoded = encode_training(tokenizer, template, row.messages)
     read_only = encoded.prompt_length if config.train_on == "answers" else 1
     labels = [IGNORED] * read_only + encoded.ids[read_only:]
-    return Example(row.id or "", encoded.ids, labels)
+    return Example(row.id or "", encoded.ids, labels, _item(row))
+
+
+def _item(row: TrainingRow) -> EvaluationItem | None:
+    if row.check is None:
+        return None
+    return EvaluationItem(
+        id=row.id or "row",
+        suite="validation",
+        form=row.form,
+        question=row.question,
+        answer=row.answer,
+        group=row.group or "",
+        check=row.check,
+    )
 
 
 def _cut(example: Example, config: TrainingConfig) -> Example | None:
     """The first `max_length` tokens; None if no learnt token is among them."""
-    cut = Example(example.row_id, example.ids[: config.max_length], example.labels[: config.max_length])
+    cut = Example(
+        example.row_id, example.ids[: config.max_length], example.labels[: config.max_length], example.item
+    )
     return cut if cut.supervised else None
 
 

@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from transformers import GenerationConfig
 
+from model_training.contracts.evaluations import EvaluationItem
 from services.trainer.recipe.encode import Example
 from services.trainer.recipe.loss import IGNORED
 
@@ -22,6 +23,10 @@ MOST_TOKENS = 512
 MOST_SAMPLES = 5
 MOST_CHARACTERS = 600
 """Of each text of a sample: samples are for people to look at."""
+
+
+PassRate = Callable[[Sequence[tuple[EvaluationItem, str]]], float | None]
+"""Which share of answers pass their items' checks; None where nobody can try them."""
 
 
 @dataclass(frozen=True)
@@ -37,15 +42,21 @@ def _no_one(_: Sequence[Sample]) -> None:
     """Nobody looks."""
 
 
+def untried(_: Sequence[tuple[EvaluationItem, str]]) -> float | None:
+    """Nobody tries the answers."""
+
+
 @torch.no_grad()
 def generation_metrics(
     model: Any,
     tokenizer: Any,
     examples: Sequence[Example],
     show: Callable[[Sequence[Sample]], None] = _no_one,
+    pass_rate: PassRate = untried,
 ) -> dict[str, float]:
     """Greedy answers to the examples: `eval_exact_match`, the share that equals the row's answer but for outer white space,
-    and `eval_parses`, the share of parsing Python among the rows whose own answer is. The first ones are shown."""
+    `eval_parses`, the share of parsing Python among the rows whose own answer is, and `eval_pass_rate`, the share that
+    passes among the rows with a check, where somebody can try them. The first ones are shown."""
     references = [_text(tokenizer, _answer(example)) for example in examples]
     answers = generated(model, tokenizer, examples)
     first = zip(examples[:MOST_SAMPLES], references, answers, strict=False)
@@ -55,6 +66,9 @@ def generation_metrics(
     code = [answer for answer, reference in zip(answers, references, strict=True) if _parses(reference)]
     if code:
         metrics["eval_parses"] = sum(map(_parses, code)) / len(code)
+    checked = [(one.item, answer) for one, answer in zip(examples, answers, strict=True) if one.item]
+    if checked and (rate := pass_rate(checked)) is not None:
+        metrics["eval_pass_rate"] = rate
     return metrics
 
 

@@ -21,7 +21,7 @@ from services.trainer.recipe.trainer import AnswerTrainer
 
 LAST_LOSSES = 10
 """Reports whose mean is the training loss of a job."""
-VALIDATED = ("eval_perplexity", "eval_token_accuracy", "eval_exact_match", "eval_parses")
+VALIDATED = ("eval_perplexity", "eval_token_accuracy", "eval_exact_match", "eval_parses", "eval_pass_rate")
 """What is said of the best step besides its loss."""
 LIBRARIES = ("torch", "transformers", "peft", "accelerate")
 

@@ -32,6 +32,7 @@ REPORTED = (
     "eval_token_accuracy",
     "eval_exact_match",
     "eval_parses",
+    "eval_pass_rate",
 )
 """What of the trainer's log becomes a metric of the job."""
 

@@ -17,7 +17,9 @@ from libs.common.training.fitting import fit
 from libs.common.training.plan import DataFacts, MachineFacts, Plan, Planner
 from model_training.config.errors import ConfigError
 from model_training.config.training_config import TrainingConfig
+from model_training.contracts.evaluations import EvaluationItem
 from services.trainer.domain import TrainOrder
+from services.trainer.grading import Grade, NotGraded
 from services.trainer.recipe import artifact, checkpoints, outcome
 from services.trainer.recipe.adapter import check_patterns
 from services.trainer.recipe.backends import prepare
@@ -47,9 +49,17 @@ HARDEST_ROWS = 20
 class TrainingRun:
     """One attempt at a job. `run` does it; what it commits on the way survives it."""
 
-    def __init__(self, context: Context, order: TrainOrder, started: float, team: Team = ALONE) -> None:
+    def __init__(
+        self,
+        context: Context,
+        order: TrainOrder,
+        started: float,
+        team: Team = ALONE,
+        grade: Grade | None = None,
+    ) -> None:
         self._context = context
         self._team = team
+        self._grade = grade
         self._order = order
         self._started = started
         self._config = _config(order)
@@ -187,6 +197,7 @@ class TrainingRun:
             counters=self._counters,
             tell_halving=self._tell_halving,
             show_samples=self._show_samples,
+            pass_rate=self._pass_rate,
             team=self._team,
         )
         if plan.packing:
@@ -206,6 +217,18 @@ class TrainingRun:
     def _show_samples(self, step: int, samples: Sequence[Sample]) -> None:
         data = {"step": step, "samples": [asdict(sample) for sample in samples]}
         self._context.event(f"{len(samples)} sample answers at step {step}.", type="samples", data=data)
+
+    def _pass_rate(self, answers: Sequence[tuple[EvaluationItem, str]]) -> float | None:
+        """The share of answers that pass their rows' checks; None, told once, where nobody can try them."""
+        if self._grade is None:
+            return None
+        try:
+            passed = self._grade(answers)
+        except NotGraded as error:
+            self._grade = None
+            self._context.event(f"The pass rate is not measured. {error}", level="warn")
+            return None
+        return sum(passed) / len(passed)
 
     def _measure_base(self, trainer: AnswerTrainer, validation: EncodedRows) -> None:
         """Validation loss of the untouched base: a fresh adapter adds nothing."""
@@ -348,11 +371,19 @@ def _config(order: TrainOrder) -> TrainingConfig:
 
 
 def train(
-    context: Context, order: TrainOrder, started: float | None = None, team: Team = ALONE
+    context: Context,
+    order: TrainOrder,
+    started: float | None = None,
+    team: Team = ALONE,
+    grade: Grade | None = None,
 ) -> dict[str, Any]:
-    """Do one attempt at a training job that began when the monotonic clock was at `started`; see `TrainingRun.run`."""
+    """Do one attempt at a training job that began when the monotonic clock was at `started`; see `TrainingRun.run`.
+
+    `grade` tries generated answers whose rows have a check; without it nobody does.
+    """
     try:
-        return TrainingRun(context, order, time.monotonic() if started is None else started, team).run()
+        began = time.monotonic() if started is None else started
+        return TrainingRun(context, order, began, team, grade).run()
     except PlatformError as error:
         raise JobFailure.of(error) from error
     except (RuntimeError, MemoryError) as error:
@@ -362,14 +393,21 @@ def train(
 
 
 def train_together(
-    job: dict[str, Any], order: TrainOrder, speaker: Context | None, *, is_sharded: bool, started: float
+    job: dict[str, Any],
+    order: TrainOrder,
+    speaker: Context | None,
+    *,
+    is_sharded: bool,
+    started: float,
+    grade: Grade | None = None,
 ) -> dict[str, Any]:
     """One process's part of an attempt that several processes do; see `team`.
 
     Args:
         job: the child's order: its id, attempt, fence and folder.
         speaker: process 0's context; the others have none.
+        grade: process 0's too.
     """
     use_cpu = order.config.get("device") == "cpu" or not torch.cuda.is_available()
     team = join(use_cpu=use_cpu, is_sharded=is_sharded)
-    return train(TeamContext(job, team, speaker), order, started, team)
+    return train(TeamContext(job, team, speaker), order, started, team, grade)

@@ -27,7 +27,7 @@ from services.trainer.recipe.arguments import training_arguments
 from services.trainer.recipe.batches import Batch, Shuffled, best_fit, by_length, collate, passes
 from services.trainer.recipe.disk import whole_or_nothing
 from services.trainer.recipe.encode import Example
-from services.trainer.recipe.generation import Sample, generation_metrics
+from services.trainer.recipe.generation import PassRate, Sample, generation_metrics, untried
 from services.trainer.recipe.loss import IGNORED, install
 from services.trainer.recipe.memory import MemoryLadder
 from services.trainer.recipe.row_losses import RowLosses
@@ -71,6 +71,7 @@ class AnswerTrainer(Trainer):
 
     `model` is the base with its adapter, or without one; `plan` and `config` say how. `counters` counts what was computed,
     `tell_halving` is called when memory runs out, and `show_samples` with a step and what was answered at it.
+    `pass_rate` tries answers whose rows have a check.
     `team` says which share of each step is computed here.
     """
 
@@ -88,12 +89,14 @@ class AnswerTrainer(Trainer):
         counters: Counters | None = None,
         tell_halving: Callable[[int, int], None] = _no_one,
         show_samples: Callable[[int, Sequence[Sample]], None] = _nobody,
+        pass_rate: PassRate = untried,
         team: Team = ALONE,
     ) -> None:
         self.team = team
         self._weight = 1.0
         self.counters = counters or Counters()
         self._show_samples = show_samples
+        self._pass_rate = pass_rate
         self._examples = list(examples)
         self._validation = list(validation)
         self.row_losses = RowLosses(len(self._examples))
@@ -241,9 +244,8 @@ class AnswerTrainer(Trainer):
         }
         if asked := self._validation[: self._config.generate_rows]:
             with self.accelerator.autocast():
-                metrics |= generation_metrics(
-                    model, self.processing_class, asked, partial(self._show_samples, self.state.global_step)
-                )
+                show = partial(self._show_samples, self.state.global_step)
+                metrics |= generation_metrics(model, self.processing_class, asked, show, self._pass_rate)
         model.train(was_training)
         return metrics
 

@@ -87,8 +87,12 @@ def test_no_question_of_the_evaluation_stands_in_training(which, request):
 
 
 def test_reference_answers_pass_in_a_python_of_their_own(built, sample_package):
-    code = [item for item in items_of(built.directory) if isinstance(item.check, CallCheck)]
-    assert len(code) >= 6
+    checked = [row for row in rows_of(built.directory) if row.check]
+    assert checked
+    assert all(row.split == "validation" and row.kind == "code" for row in checked)
+    asked = [*items_of(built.directory), *checked]
+    code = [one for one in asked if isinstance(one.check, CallCheck)]
+    assert len(code) >= 6 + len(checked)
     script = "import sys, json\nsys.path.insert(0, sys.argv[1])\nresult = []\n"
     script += "for imports, answer in json.load(sys.stdin):\n    space = {}\n    for line in imports: exec(line, space)\n"
     script += "    result.append(repr(eval(answer, space)))\nprint(json.dumps(result))"

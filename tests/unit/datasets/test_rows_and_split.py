@@ -8,9 +8,21 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from model_training.datasets.rows import TrainingRow, parse_row, read_rows
+from model_training.contracts.evaluations import CallCheck
+from model_training.datasets.rows import RowError, TrainingRow, parse_row, read_rows
 from model_training.datasets.split import split_rows
 from model_training.errors import UserError
+
+
+def test_a_check_is_read_and_another_programs_column_of_that_name_is_not() -> None:
+    row = {"question": "q", "answer": "a"}
+    check = {"type": "call", "package": "toolz", "expected": "1"}
+    assert parse_row(row | {"check": check}).check == CallCheck(package="toolz", expected="1")
+    for other in ("yes", True, None, {"passed": 3}, {"type": "lint"}, [check]):
+        assert parse_row(row | {"check": other}).check is None
+    with pytest.raises(RowError) as refused:
+        parse_row(row | {"check": {"type": "call", "package": "toolz"}})
+    assert refused.value.field == "check.call.expected"
 
 
 def test_shapes_become_the_same_row():

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,9 @@ from safetensors.torch import load_file
 
 from libs.common.errors import JobFailure
 from libs.common.training import plan as plan_module
+from model_training.contracts.evaluations import EvaluationItem, TextCheck
 from services.trainer.domain import DataFile, TrainOrder
+from services.trainer.grading import grade_at
 from services.trainer.recipe import run
 from services.trainer.recipe.encode import Example
 from services.trainer.recipe.generation import generation_metrics
@@ -200,7 +203,6 @@ def test_the_rows_that_are_learnt_worst_are_named(
     make_context: Any, write_rows: Callable[..., DataFile], tiny_rows: list[dict[str, Any]],
     tiny_order: MakeOrder, tmp_path: Path,
 ) -> None:  # fmt: skip
-    from dataclasses import replace
 
     wrong = {"question": "What is first of 1?", "answer": "banana!", "id": "the wrong one"}
     order = tiny_order(epochs=6, validation_fraction=0.0, early_stopping_patience=0)
@@ -258,6 +260,63 @@ def test_generated_answers_are_judged(tiny_gemma: Path) -> None:
     metrics = generation_metrics(FakeModel(answers), tokenizer, rows)
     assert metrics["eval_exact_match"] == pytest.approx(2 / 3)
     assert metrics["eval_parses"] == pytest.approx(1 / 2)
+    assert "eval_pass_rate" not in metrics
+
+    item = EvaluationItem(
+        id="1", suite="s", form="f", question="q", answer="a", group="g", check=TextCheck(accept=[])
+    )
+    rows[1] = replace(rows[1], item=item)
+    tried: list[Any] = []
+    metrics = generation_metrics(
+        FakeModel(answers), tokenizer, rows, pass_rate=lambda asked: tried.extend(asked) or 0.25
+    )
+    assert metrics["eval_pass_rate"] == 0.25
+    assert tried == [(item, "half(2")]
+
+
+CHECK = {"type": "call", "package": "toolz", "expected": "1"}
+
+
+@pytest.fixture
+def checked_order(tiny_order: MakeOrder, write_rows: Callable[..., DataFile]) -> TrainOrder:
+    """Rows of which two of the three that are answered say how."""
+    rows = [
+        {"id": str(n), "question": f"What is {n}?", "answer": f"first([{n}])"}
+        | ({"check": CHECK} if n else {})
+        for n in range(3)
+    ]
+    order = tiny_order(generate_rows=3, max_steps=2, eval_steps=1)
+    return replace(order, validation=write_rows(rows, "validation.jsonl"))
+
+
+def test_answers_of_rows_with_a_check_are_tried(
+    make_context: Any, checked_order: TrainOrder, tmp_path: Path
+) -> None:
+    tried: list[list[str]] = []
+
+    def grade(answers: Sequence[tuple[EvaluationItem, str]]) -> list[bool]:
+        tried.append([item.id for item, _ in answers])
+        return [True, False]
+
+    context = make_context(tmp_path)
+    result = run.train(context, checked_order, grade=grade)
+    rates = [values["eval_pass_rate"] for values in context.points.values() if "eval_loss" in values]
+    assert rates == [0.5] * len(rates)
+    assert tried == [["1", "2"]] * len(tried)
+    assert len(tried) >= 3  # before training and after each step
+    assert result["metrics"]["eval_pass_rate"] == 0.5
+
+
+def test_an_evaluator_that_is_away_costs_the_pass_rate_and_no_more(
+    make_context: Any, checked_order: TrainOrder, tmp_path: Path
+) -> None:
+    context = make_context(tmp_path)
+    result = run.train(context, checked_order, grade=grade_at("http://127.0.0.1:9", "t"))
+    told = [message for _, message in context.events if message.startswith("The pass rate is not measured.")]
+    assert len(told) == 1
+    assert "The evaluator at http://127.0.0.1:9 did not grade: " in told[0]
+    assert "eval_pass_rate" not in result["metrics"]
+    assert "eval_exact_match" in result["metrics"]
 
 
 def test_a_pattern_that_names_no_layer_is_refused(
