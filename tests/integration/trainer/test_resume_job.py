@@ -191,7 +191,7 @@ def test_after_a_killed_worker_a_killed_child_and_a_pause_it_is_the_same_job(
         kill_child(process)
         job.wait(lambda: job.row.attempt == 3 and max(job.points) >= third)
         stopped_at = pause(trainer, job)
-        assert not psutil.Process(process.pid).children()
+        wait_for(lambda: not psutil.Process(process.pid).children())  # it ends once it has said so
         with trainer.database.session() as session:
             transitions.resume(session, transitions.locked(session, job.id))
         wait_for(lambda: job.row.finished_at)
@@ -215,8 +215,7 @@ def pause(trainer: Trainer, job: Following) -> int:
     with trainer.database.session() as session:
         transitions.request_pause(session, transitions.locked(session, job.id))
     job.wait(lambda: job.row.state == JobState.PAUSED.value)
-    job.wait(lambda: job.checkpoints[-1].step == max(job.points))
-    return max(job.points)
+    return job.checkpoints[-1].step  # an attempt before, which was killed, may have reported later steps
 
 
 @pytest.mark.slow
