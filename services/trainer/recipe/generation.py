@@ -4,7 +4,7 @@ is low long before an answer is right to the letter."""
 from __future__ import annotations
 
 import ast
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -70,6 +70,13 @@ def generation_metrics(
     if checked and (rate := pass_rate(checked)) is not None:
         metrics["eval_pass_rate"] = rate
     return metrics
+
+
+def in_words(metrics: Mapping[str, float]) -> str:
+    """What was said of generated answers, to stand behind a validation loss; nothing where none were."""
+    known = {"eval_exact_match": "exactly as wanted", "eval_pass_rate": "pass"}
+    told = [f"{metrics[name]:.0%} {words}" for name, words in known.items() if name in metrics]
+    return f"; of the answers {', '.join(told)}" if told else ""
 
 
 @torch.no_grad()

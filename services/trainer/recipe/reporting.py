@@ -15,6 +15,7 @@ from transformers.trainer_callback import TrainerCallback, TrainerControl, Train
 from libs.common.errors import JobStopped
 from services.trainer.recipe import checkpoints
 from services.trainer.recipe.disk import whole_or_nothing
+from services.trainer.recipe.generation import in_words
 from services.trainer.recipe.machine import held_memory_bytes
 from services.trainer.recipe.trainer import Counters
 
@@ -151,7 +152,8 @@ class Reporter(TrainerCallback):
     ) -> None:
         """Say the validation loss."""
         self._context.event(
-            f"Validation loss {metrics['eval_loss']:.4f} at step {state.global_step}.", data=dict(metrics)
+            f"Validation loss {metrics['eval_loss']:.4f} at step {state.global_step}{in_words(metrics)}.",
+            data=dict(metrics),
         )
 
     def on_save(self, args: Any, state: TrainerState, control: TrainerControl, **_: Any) -> None:

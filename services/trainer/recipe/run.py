@@ -28,7 +28,7 @@ from services.trainer.recipe.disk import whole_or_nothing
 from services.trainer.recipe.encode import EncodedRows, encode_rows, load_split, require_supervision
 from services.trainer.recipe.export import applied_setting, export
 from services.trainer.recipe.fingerprint import fingerprint_ids, take_fingerprint
-from services.trainer.recipe.generation import Sample
+from services.trainer.recipe.generation import Sample, in_words
 from services.trainer.recipe.machine import machine_facts, use_threads
 from services.trainer.recipe.memory import ran_out
 from services.trainer.recipe.packing import check_packing
@@ -235,7 +235,9 @@ class TrainingRun:
         if validation.examples and self._resume is None:
             metrics = trainer.validate()
             before = self._counters.loss_before = metrics["eval_loss"]
-            self._context.event(f"Validation loss {before:.4f} before training.", data=metrics)
+            self._context.event(
+                f"Validation loss {before:.4f} before training{in_words(metrics)}.", data=metrics
+            )
 
     def _trained(self, trainer: AnswerTrainer) -> bool:
         """Train to the end; False if training diverged and a new trainer must go on from where it was rolled back to."""

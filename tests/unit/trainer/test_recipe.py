@@ -305,6 +305,8 @@ def test_answers_of_rows_with_a_check_are_tried(
     assert tried == [["1", "2"]] * len(tried)
     assert len(tried) >= 3  # before training and after each step
     assert result["metrics"]["eval_pass_rate"] == 0.5
+    said = [message for _, message in context.events if message.startswith("Validation loss")]
+    assert all(message.endswith("; of the answers 0% exactly as wanted, 50% pass.") for message in said)
 
 
 def test_an_evaluator_that_is_away_costs_the_pass_rate_and_no_more(
